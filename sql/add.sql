@@ -1,0 +1,25 @@
+CREATE PROCEDURE `{{loop}}_add`(
+    IN in_ids     LONGTEXT CHARACTER SET utf8mb4,
+    IN in_updated BOOLEAN
+)
+    MODIFIES SQL DATA
+    SQL SECURITY DEFINER
+    COMMENT 'doloop {{version}}: puts ids in; those already in stay as they are. updated (FALSE): as if updated now. Answers: added, the ids that are new'
+BEGIN
+    DECLARE v_now BIGINT DEFAULT UNIX_TIMESTAMP();
+    DECLARE v_last_insert_id BIGINT UNSIGNED DEFAULT LAST_INSERT_ID();
+    -- {{declare_ids}}
+
+    -- {{check_ids}}
+
+    -- LAST_INSERT_ID counts the rows that were there before: ROW_COUNT would depend on the client's flags.
+    DO LAST_INSERT_ID(0);
+    INSERT INTO `{{loop}}` (`id`, `last_updated`)
+        SELECT ids.k, IF(in_updated, v_now, NULL) FROM `{{sorted_ids}}` AS ids
+        ON DUPLICATE KEY UPDATE
+            `failures` = IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), `failures`, `failures`);
+    SET v_count = v_count - LAST_INSERT_ID();
+    DO LAST_INSERT_ID(v_last_insert_id);
+
+    SELECT v_count AS `added`;
+END

@@ -1,0 +1,36 @@
+CREATE PROCEDURE `{{loop}}_did`(
+    IN in_ids      LONGTEXT CHARACTER SET utf8mb4,
+    IN in_auto_add BOOLEAN,
+    IN in_lease    BIGINT
+)
+    MODIFIES SQL DATA
+    SQL SECURITY DEFINER
+    COMMENT 'doloop {{version}}: marks ids updated now, unlocks them, failures = 0. auto_add (TRUE): unknown ids are added. lease (NULL): a lock that is no longer this one stays. Answers: updated, the ids marked'
+BEGIN
+    DECLARE v_now BIGINT DEFAULT UNIX_TIMESTAMP();
+    DECLARE v_last_insert_id BIGINT UNSIGNED DEFAULT LAST_INSERT_ID();
+    -- {{declare_ids}}
+
+    -- {{check_ids}}
+
+    IF COALESCE(in_auto_add, TRUE) THEN
+        INSERT INTO `{{loop}}` (`id`, `last_updated`)
+            SELECT ids.k, v_now FROM `{{sorted_ids}}` AS ids
+            ON DUPLICATE KEY UPDATE
+                `last_updated` = v_now,
+                `lock_until` = IF(in_lease IS NULL OR `lock_until` = in_lease, NULL, `lock_until`),
+                `failures` = 0;
+    ELSE
+        -- LAST_INSERT_ID counts the rows found: ROW_COUNT would depend on the client's flags.
+        DO LAST_INSERT_ID(0);
+        UPDATE `{{sorted_ids}}` AS ids
+            STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k
+            SET t.`lock_until` = IF(in_lease IS NULL OR t.`lock_until` = in_lease, NULL, t.`lock_until`),
+                t.`last_updated` = v_now,
+                t.`failures` = IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), 0, 0);
+        SET v_count = LAST_INSERT_ID();
+        DO LAST_INSERT_ID(v_last_insert_id);
+    END IF;
+
+    SELECT v_count AS `updated`;
+END

@@ -1,0 +1,32 @@
+CREATE PROCEDURE `{{loop}}_fail`(
+    IN in_ids      LONGTEXT CHARACTER SET utf8mb4,
+    IN in_retry_in BIGINT,
+    IN in_lease    BIGINT
+)
+    MODIFIES SQL DATA
+    SQL SECURITY DEFINER
+    COMMENT 'doloop {{version}}: an update failed: failures + 1, locked for retry_in seconds (60, doubling with each failure in a row, at most a day), then first in line. lease (NULL): only where it is still the lock. Answers: failed, the ids'
+BEGIN
+    DECLARE v_now BIGINT DEFAULT UNIX_TIMESTAMP();
+    DECLARE v_last_insert_id BIGINT UNSIGNED DEFAULT LAST_INSERT_ID();
+    -- {{declare_ids}}
+
+    IF in_retry_in NOT BETWEEN 0 AND 2147483647 THEN
+        SET v_error = CONCAT('retry_in: ', in_retry_in, ' is not a number of seconds from 0 to 2147483647');
+        SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = v_error;
+    END IF;
+    -- {{check_ids}}
+
+    -- LAST_INSERT_ID counts the rows found: ROW_COUNT would depend on the client's flags.
+    -- lock_until comes first: it looks at the failures before this one.
+    DO LAST_INSERT_ID(0);
+    UPDATE `{{sorted_ids}}` AS ids
+        STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k
+        SET t.`lock_until` = v_now + COALESCE(in_retry_in, LEAST(60 << LEAST(t.`failures`, 11), 86400)),
+            t.`failures` = IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), LEAST(t.`failures` + 1, 65535), NULL)
+        WHERE in_lease IS NULL OR t.`lock_until` = in_lease;
+    SET v_count = LAST_INSERT_ID();
+    DO LAST_INSERT_ID(v_last_insert_id);
+
+    SELECT v_count AS `failed`;
+END

@@ -1,0 +1,16 @@
+CREATE PROCEDURE `{{loop}}_remove`(
+    IN in_ids LONGTEXT CHARACTER SET utf8mb4
+)
+    MODIFIES SQL DATA
+    SQL SECURITY DEFINER
+    COMMENT 'doloop {{version}}: takes ids out. Answers: removed, the ids that were in'
+BEGIN
+    -- {{declare_ids}}
+
+    -- {{check_ids}}
+
+    DELETE t FROM `{{sorted_ids}}` AS ids
+        STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k;
+
+    SELECT ROW_COUNT() AS `removed`;
+END

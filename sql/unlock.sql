@@ -1,0 +1,35 @@
+CREATE PROCEDURE `{{loop}}_unlock`(
+    IN in_ids      LONGTEXT CHARACTER SET utf8mb4,
+    IN in_auto_add BOOLEAN,
+    IN in_lease    BIGINT
+)
+    MODIFIES SQL DATA
+    SQL SECURITY DEFINER
+    COMMENT 'doloop {{version}}: unlocks ids without marking them updated. auto_add (TRUE): unknown ids are added. lease (NULL): a lock that is no longer this one stays. Answers: unlocked, the ids added or whose lock was opened'
+BEGIN
+    DECLARE v_last_insert_id BIGINT UNSIGNED DEFAULT LAST_INSERT_ID();
+    -- {{declare_ids}}
+
+    -- {{check_ids}}
+
+    DO LAST_INSERT_ID(0);
+    IF COALESCE(in_auto_add, TRUE) THEN
+        -- LAST_INSERT_ID counts the rows left as they were: ROW_COUNT would depend on the client's flags.
+        INSERT INTO `{{loop}}` (`id`)
+            SELECT ids.k FROM `{{sorted_ids}}` AS ids
+            ON DUPLICATE KEY UPDATE
+                `lock_until` = IF(`lock_until` = COALESCE(in_lease, `lock_until`),
+                    NULL,
+                    IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), `lock_until`, `lock_until`));
+        SET v_count = v_count - LAST_INSERT_ID();
+    ELSE
+        UPDATE `{{sorted_ids}}` AS ids
+            STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k
+            SET t.`lock_until` = IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), NULL, NULL)
+            WHERE t.`lock_until` = COALESCE(in_lease, t.`lock_until`);
+        SET v_count = LAST_INSERT_ID();
+    END IF;
+    DO LAST_INSERT_ID(v_last_insert_id);
+
+    SELECT v_count AS `unlocked`;
+END

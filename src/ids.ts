@@ -1,0 +1,74 @@
+/** What an id may be: DECIMAL, DATE and DATETIME ids are strings as the server writes them, binary ones are Buffers. */
+export type LoopId = number | bigint | string | Buffer;
+
+/** One id, or any number of them. A string or a Buffer is one id. */
+export type Ids<Id extends LoopId> = Id | Iterable<Id>;
+
+/**
+ * Each id as JSON, as the procedures take it.
+ *
+ * @throws {TypeError} for what can't be an id.
+ * @throws {RangeError} for a number that is not whole, or too large to be exact.
+ */
+export function idsToJson(ids: unknown): string[] {
+  const isOne = typeof ids !== 'object' || ids === null || ids instanceof Uint8Array || !(Symbol.iterator in ids);
+  return Array.from(isOne ? [ids] : (ids as Iterable<unknown>), idToJson);
+}
+
+function idToJson(id: unknown): string {
+  switch (typeof id) {
+    case 'number':
+      if (!Number.isSafeInteger(id)) {
+        const mend = Number.isInteger(id) ? 'a bigint is exact' : 'an id with a fraction is a string';
+        throw new RangeError(`ids: ${id} is not a whole number that is exact; ${mend}`);
+      }
+      return String(id);
+    case 'bigint':
+      return String(id);
+    case 'string':
+      if (/\p{Surrogate}/u.test(id)) throw new RangeError(`ids: ${JSON.stringify(id)} has half a character in it`);
+      return JSON.stringify(id);
+    default:
+      if (id instanceof Uint8Array) return `"${Buffer.from(id).toString('hex')}"`;
+      if (id instanceof Date) {
+        throw new TypeError('ids: a Date depends on the time zone; give a string like "2026-01-31 23:59:59"');
+      }
+      throw new TypeError(`ids: ${shown(id)} is not a number, bigint, string or Buffer`);
+  }
+}
+
+/** A value for an error's text. */
+export function shown(value: unknown): string {
+  return typeof value === 'object' && value !== null
+    ? Array.isArray(value)
+      ? 'an array'
+      : 'an object'
+    : typeof value === 'string'
+      ? JSON.stringify(value)
+      : String(value);
+}
+
+/**
+ * Joins ids to JSON arrays of at most `maxBytes`, in order.
+ *
+ * @throws {RangeError} if one id alone is longer.
+ */
+export function chunk(ids: readonly string[], maxBytes: number): string[] {
+  const chunks: string[] = [];
+  let current: string[] = [];
+  let bytes = 2;
+  for (const id of ids) {
+    const size = Buffer.byteLength(id) + 1;
+    if (size + 2 > maxBytes)
+      throw new RangeError(`ids: ${id.slice(0, 40)}… is longer than the server's max_allowed_packet`);
+    if (bytes + size > maxBytes) {
+      chunks.push(`[${current.join()}]`);
+      current = [];
+      bytes = 2;
+    }
+    current.push(id);
+    bytes += size;
+  }
+  chunks.push(`[${current.join()}]`);
+  return chunks;
+}

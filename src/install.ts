@@ -1,0 +1,349 @@
+import type { Connection } from 'mysql2/promise';
+import { type Account, parseAccount, quoteAccount } from './account.js';
+import { DoLoopError, explained } from './errors.js';
+import { DEFAULT_ID_TYPE, parseIdType } from './id-type.js';
+import { type AnyConnection, type AnyPool, isPool, type MySqlError, promised, run } from './mysql.js';
+import { type LoopName, parseLoopName, qualifiedName, quoteText } from './names.js';
+import * as sql from './render.js';
+import { connectedServer, type ServerKind } from './server.js';
+
+export interface SqlOptions {
+  /**
+   * The type of the ids, as in CREATE TABLE: `'CHAR(64) CHARSET ascii'`.
+   * @default 'INT'; {@link create} over a table that is there: its own
+   */
+  idType?: string;
+  /** The storage engine. @default 'InnoDB'; {@link create} over a table that is there: its own */
+  engine?: string;
+}
+
+export interface CreateOptions extends SqlOptions {
+  /** Accounts, like `'app'@'%'`, that may call the procedures from now on. They get EXECUTE on those, nothing more. */
+  grant?: readonly string[];
+}
+
+/** What {@link create} did. */
+export interface Created {
+  /** Made new, or adopted from a table of the original's shape, or there already. */
+  table: 'made' | 'adopted' | 'kept';
+  /** The procedures that were made or replaced; those that were the same already are left alone. */
+  procedures: string[];
+  /** What could not be done, for people. */
+  warnings: string[];
+}
+
+const DEFAULT_ENGINE = 'InnoDB';
+
+/**
+ * The statements that make a loop, one each, without DELIMITER: for a migration, on any connection. One text for MySQL
+ * and MariaDB; may be run again.
+ *
+ * @throws {TypeError | RangeError} for a name, an id type or an engine that can't be one.
+ */
+export function sqlForCreate(table: string, options: SqlOptions = {}): string[] {
+  return sql.statements(described(table, options));
+}
+
+/** The same as a script for the `mysql` or `mariadb` console. */
+export function scriptForCreate(table: string, options: SqlOptions = {}): string {
+  return sql.script(described(table, options));
+}
+
+function described(table: string, { idType = DEFAULT_ID_TYPE, engine = DEFAULT_ENGINE }: SqlOptions): sql.Loop {
+  return { name: parseLoopName(table), idType: parseIdType(idType), engine: parseEngine(engine) };
+}
+
+function parseEngine(engine: string): string {
+  if (typeof engine !== 'string' || !/^[a-z][a-z0-9_]{0,63}$/i.test(engine)) {
+    throw new RangeError(`engine: ${JSON.stringify(engine)} is not a storage engine's name, like InnoDB`);
+  }
+  return engine.toLowerCase() === DEFAULT_ENGINE.toLowerCase() ? DEFAULT_ENGINE : engine;
+}
+
+/**
+ * Makes a loop, or brings an existing one up to date: replaces the procedures that differ, keeps all rows and all
+ * grants. Adopts a table of the original's shape. Like any DDL it commits a transaction that is open on the connection.
+ *
+ * @throws {TypeError | RangeError} for a name, an id type, an engine or an account that can't be one.
+ * @throws {DoLoopError} `REFUSED` for a table that is no loop, or one of other ids; the message names the difference.
+ * @throws {Error} for a server that is too old or can't do it.
+ */
+export async function create(
+  target: AnyPool | AnyConnection,
+  table: string,
+  options: CreateOptions = {},
+): Promise<Created> {
+  const accounts = (options.grant ?? []).map(parseAccount);
+  const wanted = described(table, options);
+  return onConnection(target, async connection => {
+    const server = await connectedServer(connection);
+    const name = await inDatabase(connection, wanted.name);
+    for (const account of accounts) await refuseUnknown(connection, account);
+    const installed = await installedProcedures(connection, name);
+
+    const before = await readTable(connection, name);
+    const loop: sql.Loop = {
+      name,
+      idType: options.idType === undefined && before ? parseIdType(before.idType) : wanted.idType,
+      engine: options.engine === undefined && before ? parseEngine(before.engine) : wanted.engine,
+    };
+    const settings = sql.settings(name);
+    await run(connection, settings.set);
+    try {
+      await makeTable(connection, loop);
+      // From here on the table itself says what its ids are, down to the collation.
+      const after = (await readTable(connection, name))!;
+      const made = await makeProcedures(connection, server, { ...loop, idType: parseIdType(after.idType) }, installed);
+      await grantExecute(connection, server, name, accounts);
+      return { table: before === undefined ? 'made' : before.parts < after.parts ? 'adopted' : 'kept', ...made };
+    } finally {
+      await run(connection, settings.restore);
+    }
+  });
+}
+
+/** Runs the work on the connection, or on one of the pool's. */
+async function onConnection<T>(
+  target: AnyPool | AnyConnection,
+  work: (connection: Connection) => Promise<T>,
+): Promise<T> {
+  const given = promised(target);
+  if (!isPool(given)) return work(given);
+  const connection = await given.getConnection();
+  try {
+    return await work(connection);
+  } finally {
+    connection.release();
+  }
+}
+
+/** The loop's name with its database: the connection's, where none was given. */
+async function inDatabase(connection: Connection, { database, table }: LoopName): Promise<Required<LoopName>> {
+  if (database !== undefined) return { database, table };
+  const { rows } = await run(connection, 'SELECT DATABASE() AS `database`');
+  const current = rows[0]!.database as string | null;
+  if (current === null) {
+    throw new DoLoopError(
+      'REFUSED',
+      `database: none is selected; connect to one, or name the table as DATABASE.${table}`,
+    );
+  }
+  return { database: current, table };
+}
+
+interface Table {
+  idType: string;
+  engine: string;
+  /** How many columns and keys it has: more after being adopted. */
+  parts: number;
+}
+
+/** What information_schema knows of the table, if it is there and has an id. */
+async function readTable(connection: Connection, { database, table }: LoopName): Promise<Table | undefined> {
+  const where = `\`table_schema\` = ${quoteText(database!)} AND \`table_name\` = ${quoteText(table)}`;
+  const { rows } = await run(
+    connection,
+    `SELECT ${sql.ID_TYPE_OF_COLUMN} AS \`idType\`,
+      (SELECT \`engine\` FROM \`information_schema\`.\`tables\` WHERE ${where}) AS \`engine\`,
+      (SELECT COUNT(*) FROM \`information_schema\`.\`columns\` WHERE ${where}) +
+      (SELECT COUNT(*) FROM \`information_schema\`.\`statistics\` WHERE ${where}) AS \`parts\`
+      FROM \`information_schema\`.\`columns\` WHERE ${where} AND \`column_name\` = 'id'`,
+  );
+  return rows[0] as Table | undefined;
+}
+
+/** The versions of the loop's procedures that are there, by procedure. */
+async function installedProcedures(connection: Connection, name: LoopName): Promise<Map<string, string>> {
+  const { rows } = await run(
+    connection,
+    `SELECT \`routine_name\` AS \`name\`, \`routine_comment\` AS \`comment\`
+      FROM \`information_schema\`.\`routines\`
+      WHERE \`routine_type\` = 'PROCEDURE' AND \`routine_schema\` = ${quoteText(name.database!)}
+        AND \`routine_name\` IN (${sql.PROCEDURES.map(procedure => quoteText(`${name.table}_${procedure}`)).join(', ')})`,
+  );
+  const versions = new Map<string, string>();
+  for (const { name: routine, comment } of rows as { name: string; comment: string }[]) {
+    const version = VERSION_IN_COMMENT.exec(comment)?.[1];
+    if (version === undefined) {
+      throw new DoLoopError('REFUSED', `procedure: ${routine} is there already, and is not doloop's`);
+    }
+    versions.set(routine.slice(name.table.length + 1), version);
+  }
+  return versions;
+}
+
+const VERSION_IN_COMMENT = /^doloop (\S+): /;
+
+async function makeTable(connection: Connection, loop: sql.Loop): Promise<void> {
+  const { prepare, make, cleanUp } = sql.tableStatements(loop);
+  for (const statement of prepare) await run(connection, statement);
+  try {
+    for (const statement of make) await run(connection, statement);
+  } catch (error) {
+    throw explained(error as MySqlError, loop.name);
+  } finally {
+    await run(connection, cleanUp);
+  }
+}
+
+/** Makes the procedures that are not there, or not the same. */
+async function makeProcedures(
+  connection: Connection,
+  server: ServerKind,
+  loop: sql.Loop,
+  installed: Map<string, string>,
+): Promise<Pick<Created, 'procedures' | 'warnings'>> {
+  const procedures = sql.PROCEDURES.filter(one => installed.get(one) !== sql.procedureVersion(one, loop));
+  const warnings: string[] = [];
+  // MariaDB replaces a procedure with its grants; on MySQL they go with the old one.
+  const grants = server === 'MySQL' && installed.size > 0 ? await readGrants(connection, loop.name) : [];
+  if (grants === undefined) {
+    warnings.push(
+      'this account may not read mysql.procs_priv: EXECUTE that was granted on single procedures may be gone ' +
+        '(EXECUTE on the database is not)',
+    );
+  }
+  for (const procedure of procedures) {
+    for (const statement of sql.procedureStatements(loop, procedure)) await run(connection, statement);
+    for (const statement of grants?.filter(grant => grant.procedure === procedure).map(({ sql }) => sql) ?? []) {
+      await run(connection, statement).catch(error => {
+        warnings.push(`could not give back what was granted (${(error as Error).message}): ${statement}`);
+      });
+    }
+  }
+  return { procedures, warnings };
+}
+
+/** The GRANT statements for what accounts may do with the single procedures; undefined if that can't be read. */
+async function readGrants(
+  connection: Connection,
+  name: LoopName,
+): Promise<{ procedure: string; sql: string }[] | undefined> {
+  const names = sql.PROCEDURES.map(procedure => quoteText(`${name.table}_${procedure}`));
+  try {
+    const { rows } = await run(
+      connection,
+      `SELECT \`user\` AS \`user\`, \`host\` AS \`host\`, \`routine_name\` AS \`routine\`, CAST(\`proc_priv\` AS CHAR) AS \`privileges\`
+        FROM \`mysql\`.\`procs_priv\`
+        WHERE \`routine_type\` = 'PROCEDURE' AND \`db\` = ${quoteText(name.database!)} AND \`routine_name\` IN (${names.join(', ')})`,
+    );
+    return (rows as { user: string; host: string; routine: string; privileges: string }[]).map(row => {
+      const privileges = row.privileges.toUpperCase().split(',');
+      const granted = privileges.filter(privilege => privilege !== 'GRANT').join(', ') || 'USAGE';
+      const option = privileges.includes('GRANT') ? ' WITH GRANT OPTION' : '';
+      const procedure = row.routine.slice(name.table.length + 1);
+      const on = qualifiedName(name, `_${procedure}`);
+      return { procedure, sql: `GRANT ${granted} ON PROCEDURE ${on} TO ${quoteAccount(row)}${option}` };
+    });
+  } catch (error) {
+    if ((error as MySqlError).errno === 1142) return undefined; // ER_TABLEACCESS_DENIED_ERROR
+    throw error;
+  }
+}
+
+/** MariaDB's GRANT would make an account that is not there, and without a password. */
+async function refuseUnknown(connection: Connection, account: Account): Promise<void> {
+  try {
+    await run(connection, `SHOW GRANTS FOR ${quoteAccount(account)}`);
+  } catch (error) {
+    // ER_NONEXISTING_GRANT. Who may not look it up (1044, 1142) learns it from GRANT itself.
+    if ((error as MySqlError).errno === 1141) {
+      throw new DoLoopError('REFUSED', `grant: there is no account ${quoteAccount(account)}; CREATE USER makes it`, {
+        cause: error,
+      });
+    }
+  }
+}
+
+async function grantExecute(
+  connection: Connection,
+  server: ServerKind,
+  name: LoopName,
+  accounts: readonly Account[],
+): Promise<void> {
+  if (accounts.length === 0) return;
+  if (server === 'MariaDB') await run(connection, "SET sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_CREATE_USER')");
+  for (const procedure of sql.PROCEDURES) {
+    const on = qualifiedName(name, `_${procedure}`);
+    await run(connection, `GRANT EXECUTE ON PROCEDURE ${on} TO ${accounts.map(quoteAccount).join(', ')}`);
+  }
+}
+
+export interface DropOptions {
+  /** Drop the table, too: all its ids and times are gone. @default false */
+  table?: boolean;
+}
+
+/**
+ * Takes a loop's procedures away, and with `table` its rows, too.
+ *
+ * @throws {DoLoopError} `NO_LOOP` if there is none of that name; a table that is no loop is never dropped.
+ */
+export async function drop(
+  target: AnyPool | AnyConnection,
+  table: string,
+  { table: withTable = false }: DropOptions = {},
+): Promise<void> {
+  const parsed = parseLoopName(table);
+  await onConnection(target, async connection => {
+    const name = await inDatabase(connection, parsed);
+    const installed = await installedProcedures(connection, name);
+    if (installed.size === 0 && !(withTable && (await isLoopTable(connection, name)))) {
+      throw new DoLoopError('NO_LOOP', `${name.database}.${name.table} is no loop here`);
+    }
+    for (const procedure of installed.keys()) {
+      await run(connection, `DROP PROCEDURE IF EXISTS ${qualifiedName(name, `_${procedure}`)}`);
+    }
+    if (withTable) await run(connection, `DROP TABLE IF EXISTS ${qualifiedName(name)}`);
+  });
+}
+
+/** Whether the table has a loop's columns and no others. */
+async function isLoopTable(connection: Connection, { database, table }: LoopName): Promise<boolean> {
+  const { rows } = await run(
+    connection,
+    `SELECT GROUP_CONCAT(\`column_name\` ORDER BY \`column_name\`) AS \`columns\`
+      FROM \`information_schema\`.\`columns\`
+      WHERE \`table_schema\` = ${quoteText(database!)} AND \`table_name\` = ${quoteText(table)}`,
+  );
+  return rows[0]!.columns === 'failures,id,last_updated,lock_until';
+}
+
+/** A loop of a database. */
+export interface LoopInfo {
+  table: string;
+  idType: string;
+  /** The version of doloop that made its procedures. */
+  version: string;
+  /** How many ids it has, counted. */
+  rows: number;
+}
+
+/** The loops of a database (the connection's, unless another is named), by name. */
+export async function list(target: AnyPool | AnyConnection, database?: string): Promise<LoopInfo[]> {
+  return onConnection(target, async connection => {
+    const inThis = database === undefined ? 'DATABASE()' : quoteText(database);
+    const { rows } = await run(
+      connection,
+      `SELECT \`table_schema\` AS \`database\`, \`table_name\` AS \`table\`, \`routine_comment\` AS \`comment\`,
+          ${sql.ID_TYPE_OF_COLUMN} AS \`idType\`
+        FROM \`information_schema\`.\`columns\`
+        JOIN (
+          SELECT \`routine_schema\`, \`routine_name\`, \`routine_comment\` FROM \`information_schema\`.\`routines\`
+        ) AS routines ON \`routine_schema\` = \`table_schema\` AND \`routine_name\` = CONCAT(\`table_name\`, '_get')
+        WHERE \`table_schema\` = ${inThis} AND \`column_name\` = 'id' AND \`routine_comment\` LIKE 'doloop %'
+        ORDER BY \`table_name\``,
+    );
+    const loops: LoopInfo[] = [];
+    for (const { database, table, comment, idType } of rows as Record<string, string>[]) {
+      const counted = await run(connection, `SELECT COUNT(*) AS n FROM ${qualifiedName({ database, table: table! })}`);
+      loops.push({
+        table: table!,
+        idType: idType!,
+        version: VERSION_IN_COMMENT.exec(comment!)?.[1]?.split('+')[0] ?? 'unknown',
+        rows: counted.rows[0]!.n as number,
+      });
+    }
+    return loops;
+  });
+}

@@ -1,0 +1,73 @@
+import type { Connection as CallbackConnection, Pool as CallbackPool } from 'mysql2';
+import type { Connection, Pool, PoolConnection, QueryOptions, ResultSetHeader } from 'mysql2/promise';
+
+/** A pool of mysql2, the flavour with promises or the one with callbacks. */
+export type AnyPool = Pool | CallbackPool;
+/** A connection of mysql2, the flavour with promises or the one with callbacks. */
+export type AnyConnection = Connection | CallbackConnection;
+
+/** What came back for a query: the rows by their columns' names (none for a statement), and the server's status flags. */
+export interface Answer {
+  readonly rows: readonly Record<string, unknown>[];
+  readonly status: number;
+}
+
+/** Bits of the server's status: a transaction is open; autocommit is on. */
+export const IN_TRANSACTION = 1;
+export const AUTOCOMMIT = 2;
+
+/** Whichever flavour was given, the one with promises. */
+export function promised(given: AnyPool | AnyConnection): Pool | Connection {
+  return 'promise' in given && typeof given.promise === 'function' ? given.promise() : (given as Pool | Connection);
+}
+
+export function isPool(given: Pool | Connection): given is Pool {
+  return 'getConnection' in given;
+}
+
+/** Runs one statement on one connection, the same way whatever options the pool or the connection was made with. */
+export async function run(connection: Connection | PoolConnection, sql: string): Promise<Answer> {
+  const options: QueryOptions & { nestTables: false } = {
+    sql,
+    rowsAsArray: false,
+    nestTables: false,
+    namedPlaceholders: false,
+    typeCast: exact,
+  };
+  const [result] = await connection.query(options);
+  // A CALL answers [rows, header]; a SELECT rows alone; any other statement a header.
+  if (!Array.isArray(result)) return { rows: [], status: (result as ResultSetHeader).serverStatus };
+  if (!Array.isArray(result[0])) return { rows: result as Answer['rows'], status: 0 };
+  return { rows: result[0] as Answer['rows'], status: (result.at(-1) as ResultSetHeader).serverStatus };
+}
+
+type TypeCast = Extract<QueryOptions['typeCast'], (...args: never) => unknown>;
+
+/** Whole numbers as numbers where they are exact, else as bigints; DECIMAL, dates and times as the server writes them. */
+const exact: TypeCast = (field, next) => {
+  switch (field.type) {
+    case 'LONGLONG':
+      return wholeNumber(field.string());
+    case 'DECIMAL':
+    case 'NEWDECIMAL':
+    case 'DATE':
+    case 'DATETIME':
+      return field.string();
+    default:
+      return next(); // small integers, text as string, binary as Buffer
+  }
+};
+
+function wholeNumber(text: string | null): number | bigint | null {
+  if (text === null) return null;
+  const number = Number(text);
+  return Number.isSafeInteger(number) ? number : BigInt(text);
+}
+
+/** What is known of an error of mysql2: the server's number and SQLSTATE, or a code of the driver or the network. */
+export interface MySqlError extends Error {
+  readonly errno?: number;
+  readonly sqlState?: string;
+  readonly code?: string;
+  readonly fatal?: boolean;
+}

@@ -1,0 +1,71 @@
+/** Where a loop is: its table, and its database if one was named (else the connection's). */
+export interface LoopName {
+  readonly database: string | undefined;
+  readonly table: string;
+}
+
+/** A MySQL identifier has at most 64 characters, and the longest procedure's suffix (`_unlock`) takes 7 of them. */
+const MAX_IDENTIFIER = 64;
+const MAX_TABLE = MAX_IDENTIFIER - '_unlock'.length;
+
+const PART = /(?:`((?:[^`]|``)+)`|([^`.]+))/;
+const NAME = new RegExp(`^(?:${PART.source}\\.)?${PART.source}$`, 'u');
+
+/**
+ * Reads `table` or `database.table`. A part that has a dot or a backtick in it is written in backticks, a backtick
+ * inside doubled, as in SQL; all else may stand as it is.
+ *
+ * @throws {TypeError} if the name is not a string.
+ * @throws {RangeError} if it can't be a table's name, or is too long for its procedures' names.
+ */
+export function parseLoopName(name: string): LoopName {
+  if (typeof name !== 'string') throw new TypeError(`table: expected a string, got ${typeof name}`);
+  const match = NAME.exec(name);
+  if (!match) {
+    throw new RangeError(
+      `table: ${JSON.stringify(name)} is not a table's name, like user_loop, app.user_loop or \`app\`.\`user.loop\``,
+    );
+  }
+  const database = match[1]?.replaceAll('``', '`') ?? match[2];
+  const table = match[3]?.replaceAll('``', '`') ?? match[4]!;
+  if (database !== undefined) checkIdentifier('database', database, MAX_IDENTIFIER);
+  checkIdentifier('table', table, MAX_TABLE);
+  return { database, table };
+}
+
+function checkIdentifier(what: string, name: string, max: number): void {
+  const shown = JSON.stringify(name);
+  if ([...name].length > max) {
+    throw new RangeError(
+      what === 'table'
+        ? `table: ${shown} has ${[...name].length} characters; at most ${max} leave room for the names of its procedures`
+        : `${what}: ${shown} has ${[...name].length} characters, more than ${max}`,
+    );
+  }
+  // The server's own rules: no NUL, nothing outside the Basic Multilingual Plane, no space at the end. A line break is
+  // legal there, but no name anyone wants in their logs.
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
+  if (/[\u0000-\u001f\u007f]|[^\u0000-\uffff]|\p{Surrogate}|\s$/u.test(name)) {
+    throw new RangeError(
+      `${what}: ${shown} can't be a name in MySQL: no control characters, none past U+FFFF, no space at the end`,
+    );
+  }
+}
+
+/** Quotes an identifier for SQL. */
+export function quoteName(identifier: string): string {
+  return `\`${identifier.replaceAll('`', '``')}\``;
+}
+
+/** The quoted name of the loop's table, or with a suffix (`_add`) of one of its procedures. */
+export function qualifiedName({ database, table }: LoopName, suffix = ''): string {
+  const name = quoteName(table + suffix);
+  return database === undefined ? name : `${quoteName(database)}.${name}`;
+}
+
+/** Quotes text as a string literal, whatever the server's sql_mode makes of backslashes. */
+export function quoteText(text: string): string {
+  return /^[ -[\]-~]*$/.test(text)
+    ? `'${text.replaceAll("'", "''")}'`
+    : `_utf8mb4 X'${Buffer.from(text).toString('hex')}'`;
+}
