@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection, Pool, PoolConnection } from 'mysql2/promise';
+import { DoLoopError } from './errors.js';
 import { type Answer, AUTOCOMMIT, IN_TRANSACTION, isPool, type MySqlError, run } from './mysql.js';
 import { type LoopName, qualifiedName } from './names.js';
 import type { Procedure } from './render.js';
@@ -127,6 +128,9 @@ export async function asOne<T>(
     await run(connection, undo).catch(() => {});
     throw error;
   }
-  await run(connection, rollBack ? undo : finish);
+  const { warnings } = await run(connection, rollBack ? undo : finish);
+  if (rollBack && warnings > 0) {
+    throw new DoLoopError('NOT_ROLLED_BACK', 'dryRun: the table has an engine without transactions; this was for real');
+  }
   return result;
 }

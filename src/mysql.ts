@@ -6,10 +6,14 @@ export type AnyPool = Pool | CallbackPool;
 /** A connection of mysql2, the flavour with promises or the one with callbacks. */
 export type AnyConnection = Connection | CallbackConnection;
 
-/** What came back for a query: the rows by their columns' names (none for a statement), and the server's status flags. */
+/** What came back for a query. */
 export interface Answer {
+  /** By their columns' names; none for a statement that answers no rows. */
   readonly rows: readonly Record<string, unknown>[];
+  /** The server's status flags. */
   readonly status: number;
+  /** How many warnings there were. */
+  readonly warnings: number;
 }
 
 /** Bits of the server's status: a transaction is open; autocommit is on. */
@@ -36,9 +40,10 @@ export async function run(connection: Connection | PoolConnection, sql: string):
   };
   const [result] = await connection.query(options);
   // A CALL answers [rows, header]; a SELECT rows alone; any other statement a header.
-  if (!Array.isArray(result)) return { rows: [], status: (result as ResultSetHeader).serverStatus };
-  if (!Array.isArray(result[0])) return { rows: result as Answer['rows'], status: 0 };
-  return { rows: result[0] as Answer['rows'], status: (result.at(-1) as ResultSetHeader).serverStatus };
+  const parts: unknown[] = Array.isArray(result) && Array.isArray(result[0]) ? result : [result];
+  const rows = Array.isArray(parts[0]) ? (parts[0] as Answer['rows']) : [];
+  const { serverStatus = 0, warningStatus = 0 } = parts.at(-1) as Partial<ResultSetHeader>;
+  return { rows, status: serverStatus, warnings: warningStatus };
 }
 
 type TypeCast = Extract<QueryOptions['typeCast'], (...args: never) => unknown>;
