@@ -44,11 +44,11 @@ export async function provide(kind: Kind | undefined, log: (line: string) => voi
   const problem = await install(wanted, log);
   const installed = await find(wanted);
   if (installed) return installed;
+  const packages =
+    wanted === 'mysql' ? 'debootstrap debian-archive-keyring' : 'mariadb-server-core mariadb-client-core';
   throw new Error(
-    `There is no ${NAMES[wanted]} server on this machine, and it can't be installed from here: ${problem}\nInstall one ` +
-      (process.platform === 'darwin'
-        ? `(brew install ${wanted}), `
-        : `(on Debian and Ubuntu, as root: apt-get install ${wanted}-server), `) +
+    `There is no ${NAMES[wanted]} server on this machine, and it can't be installed from here: ${problem}\n` +
+      `Either install one (macOS: brew install ${wanted}; Debian, Ubuntu: as root, apt-get install ${packages}, and try again), ` +
       'or set MYSQL_URL to one that you have, such as mysql://root:secret@127.0.0.1:3306/',
   );
 }
@@ -85,12 +85,8 @@ async function unpacked(): Promise<Programs> {
   const usr = `${UNPACKED}/usr`;
   const [loader] = await glob(`${usr}/lib/*/ld*.so.?`);
   if (!loader) throw new Error(`${UNPACKED} is damaged: remove it`);
-  const program = (path: string) => [
-    loader,
-    '--library-path',
-    `${usr}/lib/mysql/private:${dirname(loader)}`,
-    usr + path,
-  ];
+  const start = [loader, '--library-path', `${usr}/lib/mysql/private:${dirname(loader)}`];
+  const program = (path: string) => [...start, usr + path];
   const data = [`--lc-messages-dir=${usr}/share/mysql`, `--character-sets-dir=${usr}/share/mysql/charsets`];
   return {
     ...mysql(program('/sbin/mysqld'), [`--basedir=${usr}`, `--plugin-dir=${usr}/lib/mysql/plugin`, ...data]),
@@ -143,12 +139,16 @@ async function install(kind: Kind, log: (line: string) => void): Promise<string>
   if (!(await has('debootstrap')) && mayAdd) problem = await add(['debootstrap', 'debian-archive-keyring']);
   if (!(await has('debootstrap')) || !(await has('dpkg-deb'))) return problem;
   log(`Unpacking MySQL from Debian's sid into ${UNPACKED} (debootstrap; half a minute, 0.5 GB) ...`);
-  return unpack().then(() => '', String);
+  return unpack().then(
+    () => '',
+    error => error.message,
+  );
 }
 
 /** Downloads and unpacks only, running nothing of it: needs neither root nor mounts, and can be ended at any moment. */
 const UNPACK = `PATH="$PATH:/usr/sbin"
-debootstrap --download-only --force-check-gpg --variant=minbase --include=mysql-server-core,mysql-client-core sid "$1"
+debootstrap --download-only --force-check-gpg --variant=minbase --include=mysql-server-core,mysql-client-core sid "$1" ||
+  { cat "$1/debootstrap/debootstrap.log"; exit 1; }
 for package in "$1"/var/cache/apt/archives/*.deb; do dpkg-deb -x "$package" "$1"; done
 rm -rf "$1/var/cache" "$1/debootstrap"`;
 

@@ -42,7 +42,7 @@ export interface PrivateServer extends Server {
   socket: string;
   /** kill -9. */
   kill(): Promise<void>;
-  /** After `kill`: starts it again, on the same data and the same port. */
+  /** Starts it again, on the same data and the same port. Ends it before, unless `kill` did. */
   restart(): Promise<void>;
 }
 
@@ -120,7 +120,10 @@ export async function startServer(options: ServerOptions = {}): Promise<PrivateS
           ...(programs.dump && { dump: [...programs.dump, `--defaults-file=${client}`] }),
           stop,
           kill: () => end('SIGKILL'),
-          restart: async () => void (await start(port)),
+          restart: async () => {
+            await end('SIGTERM');
+            await start(port);
+          },
         };
       } catch (error) {
         // Another process may have taken the port meanwhile.
