@@ -30,6 +30,7 @@ BEGIN
                     IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), `lock_until`, `lock_until`));
         SET v_count = v_count - LAST_INSERT_ID();
     ELSE
+        /*M! SET STATEMENT sql_safe_updates = 0 FOR */
         UPDATE `{{sorted_ids}}` AS ids
             STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k
             SET t.`lock_until` = IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), v_until, v_until)

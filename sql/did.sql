@@ -23,6 +23,7 @@ BEGIN
     ELSE
         -- LAST_INSERT_ID counts the rows found: ROW_COUNT would depend on the client's flags.
         DO LAST_INSERT_ID(0);
+        /*M! SET STATEMENT sql_safe_updates = 0 FOR */
         UPDATE `{{sorted_ids}}` AS ids
             STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k
             SET t.`lock_until` = IF(in_lease IS NULL OR t.`lock_until` = in_lease, NULL, t.`lock_until`),

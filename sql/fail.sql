@@ -20,6 +20,7 @@ BEGIN
     -- LAST_INSERT_ID counts the rows found: ROW_COUNT would depend on the client's flags.
     -- lock_until comes first: it looks at the failures before this one.
     DO LAST_INSERT_ID(0);
+    /*M! SET STATEMENT sql_safe_updates = 0 FOR */
     UPDATE `{{sorted_ids}}` AS ids
         STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k
         SET t.`lock_until` = v_now + COALESCE(in_retry_in, LEAST(60 << LEAST(t.`failures`, 11), 86400)),

@@ -119,6 +119,7 @@ BEGIN
             END IF;
             SET v_ids = CONCAT('[', CONCAT_WS(',', v_due, v_never, v_stale), ']');
 
+            /*M! SET STATEMENT sql_safe_updates = 0 FOR */
             UPDATE JSON_TABLE(v_ids, '$[*][*]' COLUMNS (v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids
                 STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = `{{id}}`
                 SET t.`lock_until` = v_lock_until;

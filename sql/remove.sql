@@ -9,6 +9,7 @@ BEGIN
 
     -- {{check_ids}}
 
+    /*M! SET STATEMENT sql_safe_updates = 0 FOR */
     DELETE t FROM `{{sorted_ids}}` AS ids
         STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k;
 
