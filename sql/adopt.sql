@@ -7,7 +7,7 @@ BEGIN
     DECLARE v_difference VARCHAR(255) CHARACTER SET utf8mb4;
     DECLARE v_error VARCHAR(128) CHARACTER SET utf8mb4;
 
-    SELECT GROUP_CONCAT(`column_name` ORDER BY `seq_in_index` SEPARATOR ', ') INTO v_key
+    SELECT LEFT(GROUP_CONCAT(`column_name` ORDER BY `seq_in_index` SEPARATOR ', '), 255) INTO v_key
         FROM `information_schema`.`statistics`
         WHERE `table_schema` = DATABASE() AND `table_name` = '{{loop}}' AND `index_name` = 'PRIMARY';
     SELECT CASE

@@ -102,10 +102,13 @@ export function settings({ database }: LoopName): { set: string; restore: string
   const schema = database === undefined ? 'DATABASE()' : quoteText(database);
   return {
     set:
-      `SET @doloop_sql_mode = @@sql_mode, @doloop_collation = @@collation_connection, sql_mode = '${SQL_MODE}', ` +
+      'SET @doloop_sql_mode = @@sql_mode, @doloop_collation = @@collation_connection, ' +
+      `@doloop_max_len = @@group_concat_max_len, sql_mode = _utf8mb4 '${SQL_MODE}', group_concat_max_len = 65536, ` +
       'collation_connection = COALESCE((SELECT `default_collation_name` FROM `information_schema`.`schemata` ' +
       `WHERE \`schema_name\` = ${schema}), @@collation_connection)`,
-    restore: 'SET sql_mode = @doloop_sql_mode, collation_connection = @doloop_collation',
+    restore:
+      'SET sql_mode = @doloop_sql_mode, collation_connection = @doloop_collation, ' +
+      'group_concat_max_len = @doloop_max_len',
   };
 }
 
