@@ -1,5 +1,6 @@
 /** What the tests of the procedures and the client have in common: a database for each file, on the server under test. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { basename } from 'node:path';
 import { after } from 'node:test';
 import mysql, {
@@ -76,4 +77,35 @@ export async function makeLoop<Id extends LoopId = number>(
 export async function contents(connection: Connection | Pool, table: string): Promise<object[]> {
   const all = await rows(connection, `SELECT id, last_updated, lock_until, failures FROM \`${table}\` ORDER BY id`);
   return all.map(row => ({ ...row }));
+}
+
+/** Runs statements in the server's own console; its output, with what it says of errors in between. */
+export function inConsole(args: string[], input: string): string {
+  assert.ok(server.console, "the server's console is not installed");
+  const command = [...server.console, '--default-character-set=utf8mb4', ...args, database];
+  const { stdout, error } = spawnSync('sh', ['-c', 'exec "$@" 2>&1', 'sh', ...command], { input, encoding: 'utf8' });
+  if (error) throw error;
+  return stdout;
+}
+
+/** The isolation level of the next transaction of a session, by what it lets it see. */
+export async function isolation(session: Connection): Promise<string> {
+  const probe = `${database}.isolation_probe`;
+  await root.query(`CREATE TABLE IF NOT EXISTS ${probe} (n INT PRIMARY KEY) ENGINE=InnoDB`);
+  await root.query(`INSERT INTO ${probe} VALUES (0) ON DUPLICATE KEY UPDATE n = n`);
+  const seen = async () => (await rows(session, `SELECT COUNT(*) AS n FROM ${probe}`))[0]!.n as number;
+  await session.query('START TRANSACTION');
+  const before = await seen();
+  await root.query('START TRANSACTION');
+  const unlocked = await rows(root, `SELECT n FROM ${probe} FOR UPDATE SKIP LOCKED`);
+  try {
+    if (unlocked.length < before) return 'SERIALIZABLE';
+    await root.query(`INSERT INTO ${probe} SELECT MAX(n) + 1 FROM ${probe}`);
+    if ((await seen()) > before) return 'READ UNCOMMITTED';
+    await root.query('COMMIT');
+    return (await seen()) > before ? 'READ COMMITTED' : 'REPEATABLE READ';
+  } finally {
+    await root.query('ROLLBACK');
+    await session.query('ROLLBACK AND NO CHAIN NO RELEASE');
+  }
 }
