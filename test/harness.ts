@@ -6,11 +6,13 @@ import { after } from 'node:test';
 import mysql, {
   type Connection,
   type ConnectionOptions,
+  type FieldPacket,
   type Pool,
   type PoolOptions,
   type RowDataPacket,
 } from 'mysql2/promise';
 import { type CreateOptions, create, DoLoop, type LoopId } from '../src/index.js';
+import type { Procedure } from '../src/render.js';
 
 /** The server under test, as scripts/test.ts hands it over. */
 export const server = JSON.parse(process.env.DOLOOP_TEST_SERVER ?? 'null') as {
@@ -108,4 +110,87 @@ export async function isolation(session: Connection): Promise<string> {
     await root.query('ROLLBACK');
     await session.query('ROLLBACK AND NO CHAIN NO RELEASE');
   }
+}
+
+/** What the clock says on a connection of {@link connectFrozen}. */
+export const NOW = 1_800_000_000;
+
+/** A connection of root on which time stands still, at NOW: what the procedures write and answer is known to the second. */
+export async function connectFrozen(options: ConnectionOptions = {}): Promise<Connection> {
+  const connection = await connect(options);
+  await connection.query(`SET timestamp = ${NOW}`);
+  return connection;
+}
+
+/** What each procedure takes and what columns it answers, in order, as the contract has it. */
+export const SIGNATURES: Record<Procedure, { takes: string[]; answers: string[] }> = {
+  add: { takes: ['ids', 'updated'], answers: ['added'] },
+  remove: { takes: ['ids'], answers: ['removed'] },
+  get: { takes: ['max_ids', 'lock_for', 'min_loop_time'], answers: ['id', 'lock_until'] },
+  did: { takes: ['ids', 'auto_add', 'lease'], answers: ['updated'] },
+  unlock: { takes: ['ids', 'auto_add', 'lease'], answers: ['unlocked'] },
+  bump: { takes: ['ids', 'lock_for', 'auto_add'], answers: ['bumped'] },
+  extend: { takes: ['ids', 'lock_for', 'lease'], answers: ['extended', 'lock_until'] },
+  fail: { takes: ['ids', 'retry_in', 'lease'], answers: ['failed'] },
+  check: { takes: ['ids'], answers: ['id', 'since_updated', 'locked_for', 'failures'] },
+  stats: {
+    takes: ['delay_thresholds'],
+    answers: [
+      ...['bumped', 'locked', 'min_bump_time', 'max_bump_time', 'min_lock_time', 'max_lock_time'],
+      ...['min_update_time', 'max_update_time', 'min_id', 'max_id', 'total', 'never_updated', 'delayed'],
+    ],
+  },
+  next: { takes: ['min_loop_time'], answers: ['due_in'] },
+};
+
+/** The procedures whose first argument is ids. */
+export const TAKING_IDS = (Object.keys(SIGNATURES) as Procedure[]).filter(one => SIGNATURES[one].takes[0] === 'ids');
+
+/**
+ * CALL of a loop's procedure by plain SQL; arguments left out are NULL. Whatever it answers, it answers one result set
+ * with the columns of {@link SIGNATURES}.
+ */
+export async function callProcedure(
+  connection: Connection | Pool,
+  table: string,
+  procedure: Procedure,
+  ...args: unknown[]
+): Promise<Record<string, unknown>[]> {
+  const { takes, answers } = SIGNATURES[procedure];
+  const values = takes.map((_, i) => args[i] ?? null);
+  const sql = `CALL \`${table}_${procedure}\`(${values.map(() => '?').join(', ')})`;
+  const [sets, fields] = await connection.query<RowDataPacket[][]>(sql, values);
+  assert.equal(sets.length, 2, `${procedure} answers one result set and a status`);
+  const [columns] = fields as unknown as FieldPacket[][];
+  assert.deepEqual(
+    columns!.map(column => column.name),
+    answers,
+  );
+  return sets[0]!.map(row => ({ ...row }));
+}
+
+/** A row of a loop's table; what is left out: never updated, unlocked, no failures. */
+export type Row = [
+  id: unknown,
+  lastUpdated?: number | null | undefined,
+  lockUntil?: number | null | undefined,
+  failures?: number | undefined,
+];
+
+export function fullRows(rows: Row[]): Required<Row>[] {
+  return rows.map(([id, lastUpdated = null, lockUntil = null, failures = 0]) => [id, lastUpdated, lockUntil, failures]);
+}
+
+/** Makes these the rows of the table. */
+export async function fill(connection: Connection | Pool, table: string, rows: Row[]): Promise<void> {
+  await connection.query(`DELETE FROM \`${table}\``);
+  if (rows.length === 0) return;
+  await connection.query(`INSERT INTO \`${table}\` (id, last_updated, lock_until, failures) VALUES ?`, [
+    fullRows(rows),
+  ]);
+}
+
+/** {@link contents}, as {@link Row}s. */
+export async function rowsOf(connection: Connection | Pool, table: string): Promise<Row[]> {
+  return (await contents(connection, table)).map(row => Object.values(row) as Row);
 }
