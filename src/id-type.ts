@@ -105,8 +105,9 @@ function integer(name: string, unsigned: boolean): IdType {
     sql,
     base: sql,
     id,
-    // Written back it must be what was given: that refuses 5.5, 1e2, +5, 05, "5 " and what the cast clamps.
-    fits: `CAST(${id} AS CHAR CHARACTER SET utf8mb4) COLLATE utf8mb4_bin = v AND ${id} BETWEEN ${low} AND ${high}`,
+    // Written back it must be what was given, byte by byte (utf8mb4_bin would take "5 " for "5"): that refuses 5.5, 1e2,
+    // +5, 05 and what the cast clamps.
+    fits: `CAST(CAST(${id} AS CHAR CHARACTER SET utf8mb4) AS BINARY) = CAST(v AS BINARY) AND ${id} BETWEEN ${low} AND ${high}`,
     rule: `a whole number from ${low} to ${high}`,
     asJson: '`id`',
   };
