@@ -33,9 +33,9 @@ const KILLED = 1317;
 
 /**
  * Text of JSON or a number as it goes into SQL. What has any other character than these goes in hexadecimal, so that
- * neither sql_mode nor the character set can make a value anything but a value.
+ * neither sql_mode nor the character set nor the pool's queryFormat (`:name`) can make a value anything but a value.
  */
-const HARMLESS = /^[\w[\]",.: -]*$/;
+const HARMLESS = /^[\w[\]",. -]*$/;
 
 function literal(value: Argument): string {
   if (typeof value === 'string') {
