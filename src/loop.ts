@@ -177,7 +177,7 @@ export class DoLoop<Id extends LoopId = number> {
    * @param maxIds how many at most.
    */
   async get(maxIds: number, options: GetOptions = {}): Promise<Batch<Id>> {
-    isWhole(0, Number.MAX_SAFE_INTEGER)('maxIds', maxIds);
+    isWhole(0, Number.MAX_SAFE_INTEGER, 'a whole number from 0 up')('maxIds', maxIds);
     const { lockFor, minLoopTime } = checked(options, {
       lockFor: isSeconds(1),
       minLoopTime: isSeconds(0),
@@ -349,7 +349,7 @@ type Check = (name: string, value: unknown) => void;
 function checked<Name extends string>(options: object, checks: Record<Name, Check>): Record<Name, Argument> {
   if (typeof options !== 'object' || options === null)
     throw new TypeError(`options: ${shown(options)} is not an object`);
-  const unknown = Object.keys(options).find(name => !(name in checks));
+  const unknown = Object.keys(options).find(name => !Object.hasOwn(checks, name));
   if (unknown !== undefined) {
     throw new TypeError(`options: ${unknown} is none of ${Object.keys(checks).join(', ')}`);
   }
