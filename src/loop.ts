@@ -231,10 +231,11 @@ export class DoLoop<Id extends LoopId = number> {
     return this.#write('fail', 'failed', ids, [retryIn, leaseOf(ids, options)], options);
   }
 
-  /** How ids are doing: those that are in, each once, by id. */
+  /** How ids are doing: those that are in, each once, by id (text that outgrows a packet: by id within each). */
   async check(ids: Ids<Id>): Promise<Status<Id>[]> {
     const statuses: Status<Id>[] = [];
-    for (const chunk of await this.#chunks(ids)) {
+    const chunks = await this.#chunks(ids);
+    for (const chunk of chunks) {
       for (const row of await this.#call('check', [chunk], {})) {
         statuses.push({
           id: row.id as Id,
@@ -244,7 +245,7 @@ export class DoLoop<Id extends LoopId = number> {
         });
       }
     }
-    return statuses;
+    return chunks.length === 1 ? statuses : statuses.sort((a, b) => compareIds(a.id, b.id));
   }
 
   /** How the loop is doing as a whole, as of one moment. */
@@ -341,6 +342,13 @@ export class DoLoop<Id extends LoopId = number> {
       throw explained(error as MySqlError, this.#name);
     }
   }
+}
+
+/** Numbers and bytes by their order; text, which only the server can compare, stays where it is. */
+function compareIds(a: LoopId, b: LoopId): number {
+  if (typeof a === 'string' || typeof b === 'string') return 0;
+  if (Buffer.isBuffer(a) && Buffer.isBuffer(b)) return Buffer.compare(a, b);
+  return a < b ? -1 : 1;
 }
 
 type Check = (name: string, value: unknown) => void;
