@@ -9,6 +9,8 @@ import mysql, {
   type FieldPacket,
   type Pool,
   type PoolOptions,
+  type QueryOptions,
+  type ResultSetHeader,
   type RowDataPacket,
 } from 'mysql2/promise';
 import { type CreateOptions, create, DoLoop, type LoopId } from '../src/index.js';
@@ -75,10 +77,60 @@ export async function makeLoop<Id extends LoopId = number>(
   return { table, loop: new DoLoop<Id>(target, table) };
 }
 
+/** A row of a loop's table. */
+export type Row = { id: LoopId; last_updated: number | null; lock_until: number | null; failures: number };
+
 /** The whole table, by id, as plain objects; times as they stand in it. */
-export async function contents(connection: Connection | Pool, table: string): Promise<object[]> {
+export async function contents(connection: Connection | Pool, table: string): Promise<Row[]> {
   const all = await rows(connection, `SELECT id, last_updated, lock_until, failures FROM \`${table}\` ORDER BY id`);
-  return all.map(row => ({ ...row }));
+  return all.map(row => ({ ...row }) as Row);
+}
+
+/** Where a session's clock stands still: Unix time, s. */
+export const NOW = 1_800_000_000;
+
+/**
+ * Stops the clock of the session, for the procedures, too: times in the table are then known to the second, and an hour
+ * passes by setting it again. A pool must have one connection.
+ */
+export async function setClock(target: Connection | Pool, now = NOW): Promise<void> {
+  await target.query(`SET timestamp = ${now}`);
+}
+
+/** A row with its times in seconds from NOW. */
+export function row(id: LoopId, times: { updated?: number; until?: number; failures?: number } = {}): Row {
+  const { updated, until, failures = 0 } = times;
+  const time = (seconds: number | undefined) => (seconds === undefined ? null : NOW + seconds);
+  return { id, last_updated: time(updated), lock_until: time(until), failures };
+}
+
+/** Makes these rows, and no others, the loop's. */
+export async function put(connection: Connection | Pool, table: string, all: readonly Row[]): Promise<void> {
+  await connection.query(`DELETE FROM \`${table}\``);
+  for (const one of all) await connection.query(`INSERT INTO \`${table}\` SET ?`, [one]);
+}
+
+/** A pool or connection that passes all on to this one, and before that each statement to `hear`, which may answer instead. */
+export function standIn<T extends Connection | Pool>(target: T, hear: (sql: string) => object[] | undefined): T {
+  return new Proxy(target, {
+    get(real, key) {
+      if (key === 'query') {
+        return (options: QueryOptions) => {
+          const answer = hear(options.sql);
+          return answer ? Promise.resolve([answer, []]) : real.query(options);
+        };
+      }
+      if (key === 'getConnection') return async () => standIn(await (real as Pool).getConnection(), hear);
+      const value: unknown = Reflect.get(real, key);
+      return typeof value === 'function' ? value.bind(real) : value;
+    },
+  });
+}
+
+/** Whether the session has a transaction open. */
+export async function inTransaction(connection: Connection | Pool): Promise<boolean> {
+  const [{ serverStatus }] = await connection.query<ResultSetHeader>('DO 0');
+  return (serverStatus & 1) !== 0;
 }
 
 /** Runs statements in the server's own console; its output, with what it says of errors in between. */
