@@ -84,8 +84,8 @@ export async function create(
     const before = await readTable(connection, name);
     const loop: sql.Loop = {
       name,
-      idType: options.idType === undefined && before ? parseIdType(before.idType) : wanted.idType,
-      engine: options.engine === undefined && before ? parseEngine(before.engine) : wanted.engine,
+      idType: (options.idType === undefined && possible(parseIdType, before?.idType)) || wanted.idType,
+      engine: (options.engine === undefined && possible(parseEngine, before?.engine)) || wanted.engine,
     };
     const settings = sql.settings(name);
     await run(connection, settings.set);
@@ -133,9 +133,19 @@ async function inDatabase(connection: Connection, { database, table }: LoopName)
 
 interface Table {
   idType: string;
-  engine: string;
+  /** A view has none. */
+  engine: string | null;
   /** How many columns and keys it has: more after being adopted. */
   parts: number;
+}
+
+/** What the table has, unless no loop can have that: it is then refused for being no loop, and told why. */
+function possible<T>(parse: (written: string) => T, written: string | null | undefined): T | undefined {
+  try {
+    return parse(written!);
+  } catch {
+    return undefined;
+  }
 }
 
 /** What information_schema knows of the table, if it is there and has an id. */
