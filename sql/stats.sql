@@ -31,29 +31,6 @@ BEGIN
     END IF;
 
     -- One statement is one read view. The ranges of a lock_until that is set are read whole, of the rest just the ends.
-    WITH
-        ends AS (
-            SELECT MIN(`id`) AS min_id, MAX(`id`) AS max_id
-                FROM `{{loop}}`
-        ),
-        unlocked AS (
-            SELECT MIN(`last_updated`) AS first_updated, MAX(`last_updated`) AS last_updated
-                FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                WHERE `lock_until` IS NULL
-        ),
-        lockable AS (
-            SELECT
-                COALESCE(SUM(`lock_until` <= v_now), 0) AS bumped,
-                COALESCE(SUM(`lock_until` > v_now), 0) AS locked,
-                v_now - MAX(IF(`lock_until` <= v_now, `lock_until`, NULL)) AS min_bump_time,
-                v_now - MIN(IF(`lock_until` <= v_now, `lock_until`, NULL)) AS max_bump_time,
-                MIN(IF(`lock_until` > v_now, `lock_until`, NULL)) - v_now AS min_lock_time,
-                MAX(IF(`lock_until` > v_now, `lock_until`, NULL)) - v_now AS max_lock_time,
-                MIN(`last_updated`) AS first_updated,
-                MAX(`last_updated`) AS last_updated
-                FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                WHERE `lock_until` IS NOT NULL
-        )
     SELECT
         CAST(lockable.bumped AS SIGNED) AS `bumped`,
         CAST(lockable.locked AS SIGNED) AS `locked`,
@@ -80,5 +57,24 @@ BEGIN
                         ) AS thresholds
                 ) AS counts
             ), '{}')) AS `delayed`
-        FROM ends CROSS JOIN unlocked CROSS JOIN lockable;
+        FROM (
+            SELECT MIN(`id`) AS min_id, MAX(`id`) AS max_id
+                FROM `{{loop}}`
+        ) AS ends CROSS JOIN (
+            SELECT MIN(`last_updated`) AS first_updated, MAX(`last_updated`) AS last_updated
+                FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                WHERE `lock_until` IS NULL
+        ) AS unlocked CROSS JOIN (
+            SELECT
+                COALESCE(SUM(`lock_until` <= v_now), 0) AS bumped,
+                COALESCE(SUM(`lock_until` > v_now), 0) AS locked,
+                v_now - MAX(IF(`lock_until` <= v_now, `lock_until`, NULL)) AS min_bump_time,
+                v_now - MIN(IF(`lock_until` <= v_now, `lock_until`, NULL)) AS max_bump_time,
+                MIN(IF(`lock_until` > v_now, `lock_until`, NULL)) - v_now AS min_lock_time,
+                MAX(IF(`lock_until` > v_now, `lock_until`, NULL)) - v_now AS max_lock_time,
+                MIN(`last_updated`) AS first_updated,
+                MAX(`last_updated`) AS last_updated
+                FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                WHERE `lock_until` IS NOT NULL
+        ) AS lockable;
 END
