@@ -11,7 +11,7 @@ import {
   fill,
   makeLoop,
   NOW,
-  type Row,
+  type RowValues,
   rows,
   SIGNATURES,
   TAKING_IDS,
@@ -250,7 +250,7 @@ const NOT_JSON = [
     1); DROP TABLE l1_loop; --  "\ud800"  "a  \  \0  😀`,
   ...['', ' ', 'é'.repeat(1000), '😀'.repeat(1000)],
 ];
-const SOME: Row[] = [[1], [2, NOW - 9, NOW + 9, 3], [3, null, NOW - 9]];
+const SOME: RowValues[] = [[1], [2, NOW - 9, NOW + 9, 3], [3, null, NOW - 9]];
 
 for (const ids of [null, ...NOT_JSON]) {
   const shown = asShown(String(ids ?? 'NULL'), 20);

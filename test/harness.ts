@@ -164,13 +164,10 @@ export async function isolation(session: Connection): Promise<string> {
   }
 }
 
-/** What the clock says on a connection of {@link connectFrozen}. */
-export const NOW = 1_800_000_000;
-
 /** A connection of root on which time stands still, at NOW: what the procedures write and answer is known to the second. */
 export async function connectFrozen(options: ConnectionOptions = {}): Promise<Connection> {
   const connection = await connect(options);
-  await connection.query(`SET timestamp = ${NOW}`);
+  await setClock(connection);
   return connection;
 }
 
@@ -221,20 +218,20 @@ export async function callProcedure(
   return sets[0]!.map(row => ({ ...row }));
 }
 
-/** A row of a loop's table; what is left out: never updated, unlocked, no failures. */
-export type Row = [
+/** A row of a loop's table, its values in order; what is left out: never updated, unlocked, no failures. */
+export type RowValues = [
   id: unknown,
   lastUpdated?: number | null | undefined,
   lockUntil?: number | null | undefined,
   failures?: number | undefined,
 ];
 
-export function fullRows(rows: Row[]): Required<Row>[] {
+export function fullRows(rows: RowValues[]): Required<RowValues>[] {
   return rows.map(([id, lastUpdated = null, lockUntil = null, failures = 0]) => [id, lastUpdated, lockUntil, failures]);
 }
 
 /** Makes these the rows of the table. */
-export async function fill(connection: Connection | Pool, table: string, rows: Row[]): Promise<void> {
+export async function fill(connection: Connection | Pool, table: string, rows: RowValues[]): Promise<void> {
   await connection.query(`DELETE FROM \`${table}\``);
   if (rows.length === 0) return;
   await connection.query(`INSERT INTO \`${table}\` (id, last_updated, lock_until, failures) VALUES ?`, [
@@ -242,7 +239,7 @@ export async function fill(connection: Connection | Pool, table: string, rows: R
   ]);
 }
 
-/** {@link contents}, as {@link Row}s. */
-export async function rowsOf(connection: Connection | Pool, table: string): Promise<Row[]> {
-  return (await contents(connection, table)).map(row => Object.values(row) as Row);
+/** {@link contents}, as {@link RowValues}s. */
+export async function rowsOf(connection: Connection | Pool, table: string): Promise<RowValues[]> {
+  return (await contents(connection, table)).map(row => Object.values(row) as RowValues);
 }

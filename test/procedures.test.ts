@@ -11,7 +11,7 @@ import {
   fullRows,
   makeLoop,
   NOW,
-  type Row,
+  type RowValues,
   rows,
   rowsOf,
   SIGNATURES,
@@ -27,17 +27,17 @@ const connection = await connectFrozen();
 const { table } = await makeLoop(connection);
 
 const call = (procedure: Procedure, ...args: unknown[]) => callProcedure(connection, table, procedure, ...args);
-const given = (...before: Row[]) => fill(connection, table, before);
+const given = (...before: RowValues[]) => fill(connection, table, before);
 const state = () => rowsOf(connection, table);
 const ids = (answer: Record<string, unknown>[]) => answer.map(row => row.id);
-const byId = (some: Row[]) => fullRows(some).sort(([a], [b]) => (a as number) - (b as number));
+const byId = (some: RowValues[]) => fullRows(some).sort(([a], [b]) => (a as number) - (b as number));
 
 /** One call: the rows before it, what it answers, the rows after it; the same as before, where these are left out. */
 interface Case {
-  before?: Row[];
+  before?: RowValues[];
   call: [Procedure, ...unknown[]];
   answers: Record<string, unknown>[];
-  after?: Row[];
+  after?: RowValues[];
 }
 
 function calls(title: string, { before = [], call: [procedure, ...args], answers, after = before }: Case): void {
@@ -49,12 +49,12 @@ function calls(title: string, { before = [], call: [procedure, ...args], answers
 }
 
 /** One of each kind of row. */
-const NEVER: Row = [1];
-const UPDATED: Row = [2, NOW - 5000, null, 1];
-const LOCKED: Row = [3, NOW - 5000, NOW + 100, 2];
-const NEVER_LOCKED: Row = [4, null, NOW + 1, 3];
-const JUST_DUE: Row = [5, NOW - 10, NOW, 4];
-const BUMPED: Row = [6, null, NOW - 100, 5];
+const NEVER: RowValues = [1];
+const UPDATED: RowValues = [2, NOW - 5000, null, 1];
+const LOCKED: RowValues = [3, NOW - 5000, NOW + 100, 2];
+const NEVER_LOCKED: RowValues = [4, null, NOW + 1, 3];
+const JUST_DUE: RowValues = [5, NOW - 10, NOW, 4];
+const BUMPED: RowValues = [6, null, NOW - 100, 5];
 const EACH_KIND = [NEVER, UPDATED, LOCKED, NEVER_LOCKED, JUST_DUE, BUMPED];
 /** Their ids and an unknown one, out of order. */
 const SEVEN = '[7, 3, 1, 6, 2, 5, 4]';
@@ -85,7 +85,7 @@ const ANSWERS: Partial<Record<Procedure, (n: number) => Record<string, unknown>[
   fail: n => [{ failed: n }],
 };
 /** Rows for which it does something: locked ones, and for add none. */
-const subjects = (procedure: Procedure): Row[] =>
+const subjects = (procedure: Procedure): RowValues[] =>
   procedure === 'add' ? [[8]] : [[5, 7, NOW + 5], [6, 7, NOW + 5], [8]];
 
 for (const procedure of TAKING_IDS) {
@@ -165,7 +165,7 @@ calls('remove of unknown ids removes nothing', {
 const lockedFor = (seconds: number) => (id: number) => ({ id, lock_until: NOW + seconds });
 
 /** In the order in which get must pick them, each with why. */
-const QUEUE: Row[] = [
+const QUEUE: RowValues[] = [
   [30, null, NOW - 500], // bumped first; of these never updated
   [21, NOW - 9000, NOW - 500], // longest not updated
   [22, NOW - 8000, NOW - 500],
@@ -177,7 +177,7 @@ const QUEUE: Row[] = [
   [31, NOW - HOUR], // just long enough ago
 ];
 /** What get must not pick. */
-const REST: Row[] = [
+const REST: RowValues[] = [
   [1, NOW - HOUR + 1],
   [2, NOW],
   [3, null, NOW + 1],
@@ -191,7 +191,7 @@ for (let n = 0; n <= QUEUE.length; n += 1) {
     call: ['get', n],
     answers: picked.map(([id]) => ({ id, lock_until: NOW + HOUR })),
     after: [
-      ...picked.map(([id, updated, , failures]): Row => [id, updated, NOW + HOUR, failures]),
+      ...picked.map(([id, updated, , failures]): RowValues => [id, updated, NOW + HOUR, failures]),
       ...QUEUE.slice(n),
       ...REST,
     ],
@@ -270,7 +270,7 @@ test('get called again goes on where it stopped, and comes back to the ids when 
 });
 
 test('get picks more ids than group_concat_max_len has room for', async () => {
-  await given(...Array.from({ length: ALL }, (_, i): Row => [i]));
+  await given(...Array.from({ length: ALL }, (_, i): RowValues => [i]));
   await connection.query('SET SESSION group_concat_max_len = 4');
   try {
     assert.equal(new Set(ids(await call('get', ALL))).size, ALL);
@@ -282,12 +282,12 @@ test('get picks more ids than group_concat_max_len has room for', async () => {
 // did
 
 for (const autoAdd of [null, true, false]) {
-  const added = autoAdd === false ? [] : [[7, NOW] satisfies Row];
+  const added = autoAdd === false ? [] : [[7, NOW] satisfies RowValues];
   calls(`did with auto_add = ${autoAdd} marks ids, unlocks them, forgets failures, and adds ${added.length} unknown`, {
     before: EACH_KIND,
     call: ['did', SEVEN, autoAdd],
     answers: [{ updated: EACH_KIND.length + added.length }],
-    after: [...EACH_KIND.map(([id]): Row => [id, NOW]), ...added],
+    after: [...EACH_KIND.map(([id]): RowValues => [id, NOW]), ...added],
   });
 }
 
@@ -306,19 +306,19 @@ calls('did with auto_add = FALSE counts an id that was marked this very second a
 // unlock
 
 for (const autoAdd of [null, true, false]) {
-  const added = autoAdd === false ? [] : [[7] satisfies Row];
+  const added = autoAdd === false ? [] : [[7] satisfies RowValues];
   calls(`unlock with auto_add = ${autoAdd} opens locks, run out or not, and adds ${added.length} unknown`, {
     before: EACH_KIND,
     call: ['unlock', SEVEN, autoAdd],
     answers: [{ unlocked: 4 + added.length }],
-    after: [...EACH_KIND.map(([id, updated, , failures]): Row => [id, updated, null, failures]), ...added],
+    after: [...EACH_KIND.map(([id, updated, , failures]): RowValues => [id, updated, null, failures]), ...added],
   });
 }
 
 // bump
 
 /** By lock_for: who changes, of the kinds above. */
-const CHANGED_BY_BUMP: [lockFor: number | null, changed: Row[]][] = [
+const CHANGED_BY_BUMP: [lockFor: number | null, changed: RowValues[]][] = [
   [null, [NEVER, UPDATED, LOCKED, NEVER_LOCKED]],
   [0, [NEVER, UPDATED, LOCKED, NEVER_LOCKED]],
   [1, [NEVER, UPDATED, LOCKED]],
@@ -333,8 +333,8 @@ const CHANGED_BY_BUMP: [lockFor: number | null, changed: Row[]][] = [
 for (const [lockFor, changed] of CHANGED_BY_BUMP) {
   for (const autoAdd of [null, true, false]) {
     const until = NOW + (lockFor ?? 0);
-    const added = autoAdd === false ? [] : [[7, null, until] satisfies Row];
-    const bumped = (row: Row): Row => [row[0], row[1], changed.includes(row) ? until : row[2], row[3]];
+    const added = autoAdd === false ? [] : [[7, null, until] satisfies RowValues];
+    const bumped = (row: RowValues): RowValues => [row[0], row[1], changed.includes(row) ? until : row[2], row[3]];
     calls(`bump with lock_for = ${lockFor}, auto_add = ${autoAdd} sets lock_until where it is NULL or later`, {
       before: EACH_KIND,
       call: ['bump', SEVEN, lockFor, autoAdd],
@@ -366,7 +366,7 @@ for (const lockFor of [null, 1, 50, MAX_SECONDS]) {
     call: ['extend', SEVEN, lockFor],
     answers: [{ extended: 2, lock_until: until }],
     after: EACH_KIND.map(row =>
-      [LOCKED, NEVER_LOCKED].includes(row) ? ([row[0], row[1], until, row[3]] satisfies Row) : row,
+      [LOCKED, NEVER_LOCKED].includes(row) ? ([row[0], row[1], until, row[3]] satisfies RowValues) : row,
     ),
   });
 }
@@ -399,7 +399,9 @@ calls('fail takes each id by its own failures, whatever its lock, and adds none'
   before: EACH_KIND,
   call: ['fail', SEVEN],
   answers: [{ failed: EACH_KIND.length }],
-  after: EACH_KIND.map(([id, updated, , failures = 0]): Row => [id, updated, NOW + DELAYS[failures]!, failures + 1]),
+  after: EACH_KIND.map(
+    ([id, updated, , failures = 0]): RowValues => [id, updated, NOW + DELAYS[failures]!, failures + 1],
+  ),
 });
 
 for (const retryIn of [0, 1, 60, DAY + 1, MAX_SECONDS]) {
@@ -407,7 +409,7 @@ for (const retryIn of [0, 1, 60, DAY + 1, MAX_SECONDS]) {
     before: EACH_KIND,
     call: ['fail', SEVEN, retryIn],
     answers: [{ failed: EACH_KIND.length }],
-    after: EACH_KIND.map(([id, updated, , failures = 0]): Row => [id, updated, NOW + retryIn, failures + 1]),
+    after: EACH_KIND.map(([id, updated, , failures = 0]): RowValues => [id, updated, NOW + retryIn, failures + 1]),
   });
 }
 
@@ -487,7 +489,7 @@ test('stats of an empty loop with thresholds are zeros, too', async () => {
   );
 });
 
-const CENSUS: Row[] = [
+const CENSUS: RowValues[] = [
   [-5, NOW - 700],
   [2, NOW - 30, NOW - 40],
   [3, null, NOW - 9],
@@ -538,7 +540,7 @@ for (const [thresholds, delayed] of [
 }
 
 /** Where all are of one kind, the times of the others are 0. */
-const OF_ONE_KIND: [title: string, rows: Row[], stats: object][] = [
+const OF_ONE_KIND: [title: string, rows: RowValues[], stats: object][] = [
   ['never updated', [[1], [2]], {}],
   ['unlocked', [[1, NOW - 5], [2, NOW - 8]], { min_update_time: 5, max_update_time: 8 }], // biome-ignore format: a table
   ['bumped now', [[1, null, NOW], [2, null, NOW]], { bumped: 2 }], // biome-ignore format: a table
@@ -554,7 +556,7 @@ for (const [title, before, stats] of OF_ONE_KIND) {
 }
 
 test('stats are as of one moment, whatever is written meanwhile', async () => {
-  await given(...Array.from({ length: 50 }, (_, i): Row => [i, null, NOW - 5]));
+  await given(...Array.from({ length: 50 }, (_, i): RowValues => [i, null, NOW - 5]));
   const writer = await connect();
   const change = (to: string) => writer.query(`UPDATE \`${table}\` SET ${to}`);
   const before = { bumped: 50, locked: 0, max_update_time: 0, never_updated: 50, delayed: { 60: 0 } };
@@ -578,7 +580,7 @@ test('stats are as of one moment, whatever is written meanwhile', async () => {
 
 // next
 
-const NEXT: [title: string, rows: Row[], minLoopTime: number | null, dueIn: number | null][] = [
+const NEXT: [title: string, rows: RowValues[], minLoopTime: number | null, dueIn: number | null][] = [
   ['nothing at all', [], null, null],
   ['a bumped id', [BUMPED], null, 0],
   ['an id whose lock ends now', [JUST_DUE], null, 0],
@@ -657,7 +659,7 @@ test("times are the server's, in whole seconds", async () => {
   const from = await seconds();
   await callProcedure(running, table, 'add', '[1]', true);
   await callProcedure(running, table, 'bump', '[2]');
-  const [[, updated], [, , bumped]] = (await state()) as [Row, Row];
+  const [[, updated], [, , bumped]] = (await state()) as [RowValues, RowValues];
   const [picked] = await callProcedure(running, table, 'get', 1);
   const to = await seconds();
   for (const time of [updated, bumped, (picked!.lock_until as number) - HOUR]) {
