@@ -125,7 +125,8 @@ function decimal(precision: number, scale: number, unsigned: boolean): IdType {
     // MySQL reads a JSON number with a point as a DOUBLE, and digits are gone before anyone can look.
     fits: `${STRING_OR_WHOLE} AND v REGEXP '^${unsigned ? '' : '-?'}${whole}${fraction}\\\\z'`,
     rule: `${unsigned ? 'an unsigned' : 'a'} ${sql} in a JSON string, like "1${scale ? '.5' : ''}"`,
-    asJson: 'CAST(`id` AS CHAR CHARACTER SET utf8mb4)',
+    // MariaDB's JSON_ARRAYAGG cuts "-0.99" of a DECIMAL(2,2) short, unless told that there is room for -, 0 and point.
+    asJson: `CAST(\`id\` AS CHAR(${precision + 3}) CHARACTER SET utf8mb4)`,
   };
 }
 
