@@ -119,10 +119,20 @@ BEGIN
             END IF;
             SET v_ids = CONCAT('[', CONCAT_WS(',', v_due, v_never, v_stale), ']');
 
-            /*M! SET STATEMENT sql_safe_updates = 0 FOR */
-            UPDATE JSON_TABLE(v_ids, '$[*][*]' COLUMNS (v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids
-                STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = `{{id}}`
-                SET t.`lock_until` = v_lock_until;
+            -- All of them are there, and locked. It is no UPDATE, since on MariaDB an error while a row is being updated
+            -- goes past every handler, and the transaction would stay open.
+            IF v_mutex IS NULL THEN
+                INSERT INTO `{{loop}}` (`id`)
+                    SELECT `{{id}}`
+                        FROM JSON_TABLE(v_ids, '$[*][*]' COLUMNS (v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids
+                    ON DUPLICATE KEY UPDATE `lock_until` = v_lock_until;
+            ELSE
+                -- Without row locks an id may be removed meanwhile, and must not come back.
+                /*M! SET STATEMENT sql_safe_updates = 0 FOR */
+                UPDATE JSON_TABLE(v_ids, '$[*][*]' COLUMNS (v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids
+                    STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = `{{id}}`
+                    SET t.`lock_until` = v_lock_until;
+            END IF;
             IF v_own_transaction THEN
                 COMMIT AND NO CHAIN NO RELEASE;
             END IF;
