@@ -7,12 +7,12 @@ CREATE PROCEDURE `{{loop}}_add`(
     COMMENT 'doloop {{version}}: puts ids in; those already in stay as they are. updated (FALSE): as if updated now. Answers: added, the ids that are new'
 BEGIN
     DECLARE v_now BIGINT DEFAULT UNIX_TIMESTAMP();
-    DECLARE v_last_insert_id BIGINT UNSIGNED DEFAULT LAST_INSERT_ID();
     -- {{declare_ids}}
+    -- {{declare_counting}}
 
     -- {{check_ids}}
 
-    -- LAST_INSERT_ID counts the rows that were there before: ROW_COUNT would depend on the client's flags.
+    -- LAST_INSERT_ID counts the rows that were there before.
     DO LAST_INSERT_ID(0);
     INSERT INTO `{{loop}}` (`id`, `last_updated`)
         SELECT ids.k, IF(in_updated, v_now, NULL) FROM `{{sorted_ids}}` AS ids

@@ -8,8 +8,8 @@ CREATE PROCEDURE `{{loop}}_bump`(
     COMMENT 'doloop {{version}}: gives ids priority in lock_for (0) seconds, negative: higher priority; a lock_until never rises. auto_add (TRUE): unknown ids are added. Answers: bumped, the ids added or changed'
 BEGIN
     DECLARE v_until BIGINT;
-    DECLARE v_last_insert_id BIGINT UNSIGNED DEFAULT LAST_INSERT_ID();
     -- {{declare_ids}}
+    -- {{declare_counting}}
 
     SET in_lock_for = COALESCE(in_lock_for, 0);
     IF in_lock_for NOT BETWEEN -2147483647 AND 2147483647 THEN
@@ -21,7 +21,7 @@ BEGIN
 
     DO LAST_INSERT_ID(0);
     IF COALESCE(in_auto_add, TRUE) THEN
-        -- LAST_INSERT_ID counts the rows left as they were: ROW_COUNT would depend on the client's flags.
+        -- LAST_INSERT_ID counts the rows left as they were.
         INSERT INTO `{{loop}}` (`id`, `lock_until`)
             SELECT ids.k, v_until FROM `{{sorted_ids}}` AS ids
             ON DUPLICATE KEY UPDATE

@@ -8,8 +8,8 @@ CREATE PROCEDURE `{{loop}}_did`(
     COMMENT 'doloop {{version}}: marks ids updated now, unlocks them, failures = 0. auto_add (TRUE): unknown ids are added. lease (NULL): a lock that is no longer this one stays. Answers: updated, the ids marked'
 BEGIN
     DECLARE v_now BIGINT DEFAULT UNIX_TIMESTAMP();
-    DECLARE v_last_insert_id BIGINT UNSIGNED DEFAULT LAST_INSERT_ID();
     -- {{declare_ids}}
+    -- {{declare_counting}}
 
     -- {{check_ids}}
 
@@ -21,7 +21,7 @@ BEGIN
                 `lock_until` = IF(in_lease IS NULL OR `lock_until` = in_lease, NULL, `lock_until`),
                 `failures` = 0;
     ELSE
-        -- LAST_INSERT_ID counts the rows found: ROW_COUNT would depend on the client's flags.
+        -- LAST_INSERT_ID counts the rows found.
         DO LAST_INSERT_ID(0);
         /*M! SET STATEMENT sql_safe_updates = 0 FOR */
         UPDATE `{{sorted_ids}}` AS ids

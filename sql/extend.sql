@@ -9,8 +9,8 @@ CREATE PROCEDURE `{{loop}}_extend`(
 BEGIN
     DECLARE v_now BIGINT DEFAULT UNIX_TIMESTAMP();
     DECLARE v_until BIGINT;
-    DECLARE v_last_insert_id BIGINT UNSIGNED DEFAULT LAST_INSERT_ID();
     -- {{declare_ids}}
+    -- {{declare_counting}}
 
     SET in_lock_for = COALESCE(in_lock_for, 3600);
     IF in_lock_for NOT BETWEEN 1 AND 2147483647 THEN
@@ -20,7 +20,7 @@ BEGIN
     SET v_until = v_now + in_lock_for;
     -- {{check_ids}}
 
-    -- LAST_INSERT_ID counts the rows found: ROW_COUNT would depend on the client's flags.
+    -- LAST_INSERT_ID counts the rows found.
     DO LAST_INSERT_ID(0);
     /*M! SET STATEMENT sql_safe_updates = 0 FOR */
     UPDATE `{{sorted_ids}}` AS ids

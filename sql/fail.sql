@@ -8,8 +8,8 @@ CREATE PROCEDURE `{{loop}}_fail`(
     COMMENT 'doloop {{version}}: an update failed: failures + 1, locked for retry_in seconds (60, doubling with each failure in a row, at most a day), then first in line. lease (NULL): only where it is still the lock. Answers: failed, the ids'
 BEGIN
     DECLARE v_now BIGINT DEFAULT UNIX_TIMESTAMP();
-    DECLARE v_last_insert_id BIGINT UNSIGNED DEFAULT LAST_INSERT_ID();
     -- {{declare_ids}}
+    -- {{declare_counting}}
 
     IF in_retry_in NOT BETWEEN 0 AND 2147483647 THEN
         SET v_error = CONCAT('retry_in: ', in_retry_in, ' is not a number of seconds from 0 to 2147483647');
@@ -17,7 +17,7 @@ BEGIN
     END IF;
     -- {{check_ids}}
 
-    -- LAST_INSERT_ID counts the rows found: ROW_COUNT would depend on the client's flags.
+    -- LAST_INSERT_ID counts the rows found.
     -- lock_until comes first: it looks at the failures before this one.
     DO LAST_INSERT_ID(0);
     /*M! SET STATEMENT sql_safe_updates = 0 FOR */

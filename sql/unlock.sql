@@ -7,14 +7,14 @@ CREATE PROCEDURE `{{loop}}_unlock`(
     SQL SECURITY DEFINER
     COMMENT 'doloop {{version}}: unlocks ids without marking them updated. auto_add (TRUE): unknown ids are added. lease (NULL): a lock that is no longer this one stays. Answers: unlocked, the ids added or whose lock was opened'
 BEGIN
-    DECLARE v_last_insert_id BIGINT UNSIGNED DEFAULT LAST_INSERT_ID();
     -- {{declare_ids}}
+    -- {{declare_counting}}
 
     -- {{check_ids}}
 
     DO LAST_INSERT_ID(0);
     IF COALESCE(in_auto_add, TRUE) THEN
-        -- LAST_INSERT_ID counts the rows left as they were: ROW_COUNT would depend on the client's flags.
+        -- LAST_INSERT_ID counts the rows left as they were.
         INSERT INTO `{{loop}}` (`id`)
             SELECT ids.k FROM `{{sorted_ids}}` AS ids
             ON DUPLICATE KEY UPDATE
