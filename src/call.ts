@@ -20,7 +20,8 @@ const LOST = new Set<number | string>([
   1053,
   2006,
   2013,
-  3100, // shutting down; gone away; lost during the query; the group's own loss
+  3100,
+  4031, // shutting down; gone away; lost during the query; the group's own loss; closed for having been idle too long
   1290,
   1047, // a read-only or unready node: another one may be the writer
   'PROTOCOL_CONNECTION_LOST',
