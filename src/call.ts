@@ -82,10 +82,19 @@ async function useOne<T>(connection: PoolConnection, work: Work<T>): Promise<T> 
     return result;
   } catch (error) {
     const { errno, fatal } = error as MySqlError;
-    if (fatal || errno === KILLED || isLost(error)) connection.destroy();
+    const done = fatal || errno === KILLED || isLost(error);
+    // With autocommit off a transaction is still open, and what it has locked would stay so.
+    if (done || !(await rolledBack(connection))) connection.destroy();
     else connection.release();
     throw error;
   }
+}
+
+async function rolledBack(connection: Connection): Promise<boolean> {
+  return run(connection, 'ROLLBACK').then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Whoever had a connection of the pool before gave it back with a transaction open: what is done there may never end. */
