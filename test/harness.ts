@@ -106,8 +106,11 @@ export function row(id: LoopId, times: { updated?: number; until?: number; failu
 
 /** Makes these rows, and no others, the loop's. */
 export async function put(connection: Connection | Pool, table: string, all: readonly Row[]): Promise<void> {
-  await connection.query(`DELETE FROM \`${table}\``);
-  for (const one of all) await connection.query(`INSERT INTO \`${table}\` SET ?`, [one]);
+  await fill(
+    connection,
+    table,
+    all.map(one => Object.values(one) as RowValues),
+  );
 }
 
 /** A pool or connection that passes all on to this one, and before that each statement to `hear`, which may answer instead. */
