@@ -13,11 +13,11 @@ export class Batch<Id> extends Array<Id> {
     return Array;
   }
 
-  override filter(test: Test<Id>, thisArg?: unknown): Batch<Id>;
   override filter<Some extends Id>(
     test: (id: Id, index: number, batch: Id[]) => id is Some,
     thisArg?: unknown,
   ): Batch<Some>;
+  override filter(test: Test<Id>, thisArg?: unknown): Batch<Id>;
   override filter(test: Test<Id>, thisArg?: unknown): Batch<Id> {
     return toBatch(super.filter(test, thisArg), this.lease);
   }
