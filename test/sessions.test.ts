@@ -13,6 +13,8 @@ interface Kind {
   settings?: string[];
   /** Sends statements by the binary protocol. */
   prepared?: boolean;
+  /** Its calls belong to a transaction, which stays open. */
+  joins?: boolean;
   /** What the session's next transaction has to be. @default 'REPEATABLE READ' */
   level?: string;
 }
@@ -27,7 +29,8 @@ const kinds: Kind[] = [
   { title: 'prepared statements', prepared: true },
   { title: 'prepared statements without FOUND_ROWS', prepared: true, options: withoutFoundRows },
   { title: 'a connection to another database', options: { database: 'mysql' } },
-  { title: 'a transaction', settings: ['START TRANSACTION'] },
+  { title: 'a transaction', settings: ['START TRANSACTION'], joins: true },
+  { title: 'autocommit = 0', settings: ['SET autocommit = 0'], joins: true },
   ...[
     "sql_mode = ''",
     `sql_mode = '${otherSyntax}'`,
@@ -35,7 +38,6 @@ const kinds: Kind[] = [
     'NAMES utf8mb4 COLLATE utf8mb4_spanish2_ci',
     'collation_connection = latin1_bin',
     'collation_connection = utf16_general_ci',
-    'autocommit = 0',
     "time_zone = '+13:00'",
     'sql_safe_updates = 1',
     'sql_select_limit = 1',
@@ -176,6 +178,11 @@ async function newDay(): Promise<void> {
 /** What is no setting of the session: it counts, or tells the time, or whether a transaction is open. */
 const noSetting = /gtid|^(timestamp|rand_seed\d|statement_id|in_transaction|error_count|warning_count)$/;
 
+async function inTransaction(session: Connection): Promise<boolean> {
+  const [{ serverStatus }] = await session.query<ResultSetHeader>('DO 0');
+  return (serverStatus & 1) === 1;
+}
+
 async function variables(session: Connection): Promise<string[]> {
   const all = await rows(session, 'SHOW SESSION VARIABLES');
   return all
@@ -183,7 +190,7 @@ async function variables(session: Connection): Promise<string[]> {
     .map(row => `${row.Variable_name}=${row.Value}`);
 }
 
-for (const { title, options = {}, settings = [], prepared = false, level = 'REPEATABLE READ' } of kinds) {
+for (const { title, options = {}, settings = [], prepared, joins = false, level = 'REPEATABLE READ' } of kinds) {
   test(`the answers are the same in a session of this kind, and leave it as it was: ${title}`, async t => {
     const session = await connect({ dateStrings: true, ...options });
     t.after(() => session.destroy());
@@ -201,6 +208,7 @@ for (const { title, options = {}, settings = [], prepared = false, level = 'REPE
       assert.equal((await rows(session, 'SELECT LAST_INSERT_ID() AS id'))[0]!.id, 4242, statement);
     }
     assert.deepEqual(await variables(session), before);
+    assert.equal(await inTransaction(session), joins);
     assert.equal(await isolation(session), level);
   });
 }
