@@ -54,6 +54,19 @@ export function makePool(options: PoolOptions = {}): Pool {
   return pool;
 }
 
+let accounts = 0;
+
+/** A new account that may do this on the database, dropped in the end: its name for SQL, and as whom to connect. */
+export async function makeAccount(...privileges: string[]): Promise<{ account: string; who: ConnectionOptions }> {
+  accounts += 1;
+  const user = `${database}'\`${accounts}`;
+  const account = `'${user.replaceAll("'", "''")}'@'%'`;
+  await root.query(`CREATE USER ${account} IDENTIFIED BY 'secret'`);
+  ends.push(() => root.query(`DROP USER ${account}`));
+  if (privileges.length > 0) await root.query(`GRANT ${privileges.join(', ')} ON ${database}.* TO ${account}`);
+  return { account, who: { user, password: 'secret' } };
+}
+
 /** Rows of a query, the first result set of a CALL. */
 export async function rows(
   connection: Connection | Pool,

@@ -1,0 +1,234 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { ConnectionOptions } from 'mysql2/promise';
+import { parseAccount, quoteAccount } from '../src/account.js';
+import { create, DoLoop, drop, list, sqlForCreate } from '../src/index.js';
+import { PROCEDURES } from '../src/render.js';
+import { connect, database, makeAccount, makeLoop, makePool, rows } from './harness.js';
+
+const root = await connect();
+/** What an account may do, less what lets it in. */
+async function grantsOf(account: string): Promise<string[]> {
+  const grants = (await rows(root, `SHOW GRANTS FOR ${account}`)).map(row => String(Object.values(row)[0]));
+  return grants.filter(grant => !grant.startsWith('GRANT USAGE ON *.*')).sort();
+}
+
+const exists = async (account: string) =>
+  (await rows(root, `SELECT 1 FROM mysql.user WHERE CONCAT("'", user, "'@'", host, "'") = "${account}"`)).length > 0;
+
+/** As SHOW GRANTS writes it. */
+const shown = (account: string) => quoteAccount(parseAccount(account));
+
+/** All that stands in the database: tables, views and routines. */
+async function objects(): Promise<string[]> {
+  const found = await rows(
+    root,
+    `SELECT table_name AS name FROM information_schema.tables WHERE table_schema = '${database}'
+      UNION ALL SELECT routine_name FROM information_schema.routines WHERE routine_schema = '${database}'`,
+  );
+  return found.map(({ name }) => name).sort();
+}
+
+/** Calls every procedure in every way it has. */
+async function useAll(loop: DoLoop): Promise<void> {
+  assert.equal(await loop.add([1, 2, 3]), 3);
+  const batch = await loop.get(2);
+  assert.deepEqual([...batch], [1, 2]);
+  assert.equal((await loop.extend(batch)).extended, 2);
+  assert.equal(await loop.did(1), 1);
+  assert.equal(await loop.did(1, { autoAdd: false }), 1);
+  assert.equal(await loop.unlock(2), 1);
+  assert.equal(await loop.unlock(2, { autoAdd: false }), 0);
+  assert.equal(await loop.bump(2), 1);
+  assert.equal(await loop.bump(3, { autoAdd: false, lockFor: -1 }), 1);
+  assert.equal(await loop.fail(3), 1);
+  assert.equal((await loop.check([1, 2, 3])).length, 3);
+  assert.equal((await loop.stats({ delayThresholds: [60] })).total, 3);
+  assert.equal(await loop.next(), 0);
+  assert.equal(await loop.remove([1, 2, 3], { dryRun: true }), 3);
+  assert.equal(await loop.remove([1, 2, 3]), 3);
+}
+
+test('an account with EXECUTE on the procedures alone does everything, by the client and by CALL', async () => {
+  const { account, who } = await makeAccount();
+  const { table } = await makeLoop(root, { grant: [account] });
+  assert.deepEqual(
+    await grantsOf(account),
+    PROCEDURES.map(one => `GRANT EXECUTE ON PROCEDURE \`${database}\`.\`${table}_${one}\` TO ${shown(account)}`).sort(),
+  );
+  const pool = makePool(who);
+  await useAll(new DoLoop(pool, table));
+  await useAll(new DoLoop(await connect(who), `${database}.${table}`));
+  const many = Array.from({ length: 4000 }, (_, i) => i + 1e6);
+  assert.equal(await new DoLoop(pool, table).add(many), 4000);
+  assert.deepEqual(await rows(pool, `CALL ${table}_remove('[1000000, 5]')`), [{ removed: 1 }]);
+});
+
+test('such an account can neither read nor write the table, nor drop procedures, nor call those of other loops', async () => {
+  const { account, who } = await makeAccount();
+  const { table } = await makeLoop(root, { grant: [account] });
+  const { loop } = await makeLoop(root);
+  await root.query(`CALL ${table}_add('[1]', NULL)`);
+  const session = await connect(who);
+  for (const statement of [
+    `SELECT id FROM ${table}`,
+    `INSERT INTO ${table} (id) VALUES (2)`,
+    `UPDATE ${table} SET failures = 1`,
+    `DELETE FROM ${table}`,
+    `ALTER TABLE ${table} ADD COLUMN a INT`,
+    `DROP TABLE ${table}`,
+  ]) {
+    await assert.rejects(session.query(statement), { errno: 1142 }, statement);
+  }
+  await assert.rejects(session.query(`DROP PROCEDURE ${table}_add`), { errno: 1370 });
+  const other = new DoLoop(session, loop.table);
+  for (const refused of [() => other.add(1), () => other.get(1), () => other.stats()]) {
+    await assert.rejects(refused, { code: 'NOT_ALLOWED', message: new RegExp(`may not use ${loop.table};.*--grant`) });
+  }
+});
+
+test('an account that does not exist is refused before anything is made, and is not made either', async () => {
+  const before = await objects();
+  for (const account of [`'${database}_nobody'@'%'`, `'${database}_nobody'@'localhost'`]) {
+    await assert.rejects(create(root, 'never_loop', { grant: [account] }), {
+      name: 'DoLoopError',
+      code: 'REFUSED',
+      message: `grant: there is no account ${shown(account)}; CREATE USER makes it`,
+    });
+    assert.equal(await exists(account), false);
+  }
+  assert.deepEqual(await objects(), before);
+});
+
+/** What it takes to make a loop and to keep it, by what each is needed for. */
+const needed: Record<string, string> = {
+  CREATE: 'make the table',
+  ALTER: 'adopt a table that lacks something',
+  'CREATE ROUTINE': 'make procedures',
+  'ALTER ROUTINE': 'replace procedures',
+  SELECT: 'be the account whose rights the procedures have',
+  INSERT: 'be the account whose rights the procedures have',
+  UPDATE: 'be the account whose rights the procedures have',
+  DELETE: 'be the account whose rights the procedures have',
+};
+
+/** Makes, uses, changes and drops loops as an account that may not do much. */
+async function install(who: ConnectionOptions): Promise<void> {
+  const session = await connect(who);
+  await create(session, 'own_loop');
+  await useAll(new DoLoop(session, 'own_loop'));
+  await root.query("ALTER PROCEDURE own_loop_add COMMENT 'doloop 0.0.1+00000000: an old one'");
+  assert.deepEqual((await create(session, 'own_loop')).procedures, ['add']);
+  for (const statement of sqlForCreate('own_loop')) await session.query(statement);
+  await useAll(new DoLoop(session, 'own_loop'));
+  await root.query('CREATE TABLE old_loop (id INT PRIMARY KEY, last_updated INT, lock_until INT)');
+  await create(session, 'old_loop');
+  await useAll(new DoLoop(session, 'old_loop'));
+  const names = (await list(session)).map(({ table }) => table);
+  assert.ok(['old_loop', 'own_loop'].every(name => names.includes(name)));
+  for (const table of ['old_loop', 'own_loop']) await drop(session, table);
+}
+
+async function cleanUp(): Promise<void> {
+  for (const table of ['old_loop', 'own_loop']) {
+    await drop(root, table).catch(() => {});
+    await root.query(`DROP TABLE IF EXISTS ${table}`);
+    await root.query(`DROP PROCEDURE IF EXISTS ${table}_adopt`);
+  }
+}
+
+test(`an account with ${Object.keys(needed).join(', ')} on the database makes, uses, replaces and adopts loops: no SUPER`, async t => {
+  t.after(cleanUp);
+  const { who } = await makeAccount(...Object.keys(needed));
+  await install(who);
+});
+
+for (const [privilege, purpose] of Object.entries(needed)) {
+  test(`it takes ${privilege} to ${purpose}`, async t => {
+    t.after(cleanUp);
+    const { who } = await makeAccount(...Object.keys(needed).filter(one => one !== privilege));
+    await assert.rejects(install(who), ({ errno, cause }) =>
+      [1044, 1142, 1143, 1370].includes((cause ?? { errno }).errno),
+    );
+  });
+}
+
+/** An account that may make loops and say who may use them. */
+async function makeGrantor() {
+  const grantor = await makeAccount(...Object.keys(needed), 'EXECUTE');
+  await root.query(`GRANT GRANT OPTION ON ${database}.* TO ${grantor.account}`);
+  return grantor;
+}
+
+test('an account with EXECUTE and GRANT OPTION, too, grants the use of its loops', async () => {
+  const { who: grantor } = await makeGrantor();
+  const { account, who } = await makeAccount();
+  const { table } = await makeLoop(await connect(grantor), { grant: [account] });
+  await useAll(new DoLoop(await connect(who), table));
+});
+
+test('an account that may not look accounts up makes none by granting, and has its sql_mode afterwards', async () => {
+  const { who: grantor } = await makeGrantor();
+  const session = await connect(grantor);
+  await session.query("SET sql_mode = 'ANSI_QUOTES'");
+  const nobody = `'${database}_nobody'@'%'`;
+  await assert.rejects(create(session, 'granted_loop', { grant: [nobody] }));
+  assert.equal(await exists(nobody), false);
+  assert.deepEqual(await rows(session, 'SELECT @@sql_mode AS mode'), [{ mode: 'ANSI_QUOTES' }]);
+});
+
+/** Accounts that were granted something on the loop, each another way. */
+async function makeUsers(table: string): Promise<string[]> {
+  const ways: [privileges: string, on: string, option?: string][] = [
+    ['EXECUTE', `PROCEDURE ${table}_get`],
+    ['EXECUTE', `PROCEDURE ${table}_did`, ' WITH GRANT OPTION'],
+    ['EXECUTE, ALTER ROUTINE', `PROCEDURE ${table}_add`],
+    ['ALTER ROUTINE', `PROCEDURE ${table}_add`, ' WITH GRANT OPTION'],
+    ['EXECUTE', `${database}.*`],
+  ];
+  const users: string[] = [];
+  for (const [privileges, on, option = ''] of ways) {
+    const { account } = await makeAccount();
+    await root.query(`GRANT ${privileges} ON ${on} TO ${account}${option}`);
+    users.push(account);
+  }
+  return users;
+}
+
+test('what accounts were granted outlives another create, whether it replaces procedures or not', async () => {
+  const { table } = await makeLoop(root);
+  const users = await makeUsers(table);
+  const before = await Promise.all(users.map(grantsOf));
+  assert.ok(before.every(grants => grants.length === 1));
+
+  assert.deepEqual((await create(root, table)).procedures, []);
+  assert.deepEqual(await Promise.all(users.map(grantsOf)), before);
+
+  for (const procedure of PROCEDURES) {
+    await root.query(`ALTER PROCEDURE ${table}_${procedure} COMMENT 'doloop 0.0.1+00000000: an old one'`);
+  }
+  assert.deepEqual(await create(root, table), { table: 'kept', procedures: [...PROCEDURES], warnings: [] });
+  assert.deepEqual(await Promise.all(users.map(grantsOf)), before);
+});
+
+test('EXECUTE on the database outlives the statements run again', async () => {
+  const { table } = await makeLoop(root);
+  const { account, who } = await makeAccount('EXECUTE');
+  for (const statement of sqlForCreate(table)) await root.query(statement);
+  assert.equal((await grantsOf(account)).length, 1);
+  await useAll(new DoLoop(await connect(who), table));
+});
+
+test('grants that can not be read or given back are no secret: create warns of them', async t => {
+  t.after(cleanUp);
+  const { who } = await makeAccount(...Object.keys(needed));
+  const session = await connect(who);
+  await create(session, 'own_loop');
+  const user = await makeAccount();
+  await root.query(`GRANT EXECUTE ON PROCEDURE own_loop_add TO ${user.account}`);
+  const before = await grantsOf(user.account);
+  await root.query("ALTER PROCEDURE own_loop_add COMMENT 'doloop 0.0.1+00000000: an old one'");
+  const { warnings } = await create(session, 'own_loop');
+  const kept = (await grantsOf(user.account)).length === before.length;
+  assert.equal(warnings.length, kept ? 0 : 1, warnings.join());
+});
