@@ -167,9 +167,10 @@ test('an account with EXECUTE and GRANT OPTION, too, grants the use of its loops
   await useAll(new DoLoop(await connect(who), table));
 });
 
-test('an account that may not look accounts up makes none by granting, and has its sql_mode afterwards', async () => {
-  const { who: grantor } = await makeGrantor();
-  const session = await connect(grantor);
+test('an account that may make accounts, but not look them up, makes none by granting, and has its sql_mode afterwards', async () => {
+  const { account, who } = await makeGrantor();
+  await root.query(`GRANT CREATE USER ON *.* TO ${account}`);
+  const session = await connect(who);
   await session.query("SET sql_mode = 'ANSI_QUOTES'");
   const nobody = `'${database}_nobody'@'%'`;
   await assert.rejects(create(session, 'granted_loop', { grant: [nobody] }));
