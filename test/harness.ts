@@ -40,6 +40,14 @@ after(async () => {
   await root.end();
 });
 
+/** Another database of this file, with other defaults (`CHARACTER SET latin1`), dropped in the end; its name. */
+export async function makeDatabase(defaults: string): Promise<string> {
+  const name = `${database}_${ends.length}`;
+  await root.query(`CREATE DATABASE ${name} ${defaults}`);
+  ends.push(() => root.query(`DROP DATABASE ${name}`));
+  return name;
+}
+
 /** A connection of root to this file's database, closed in the end. */
 export async function connect(options: ConnectionOptions = {}): Promise<Connection> {
   const connection = await mysql.createConnection({ uri: server.url, database, ...options });

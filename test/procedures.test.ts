@@ -15,6 +15,7 @@ import {
   rows,
   rowsOf,
   SIGNATURES,
+  setClock,
   TAKING_IDS,
 } from './harness.js';
 
@@ -613,7 +614,7 @@ for (const [title, before, minLoopTime, dueIn] of NEXT) {
     await given(...before);
     const at = await connect();
     const getAt = async (time: number) => {
-      await at.query(`SET timestamp = ${time}`);
+      await setClock(at, time);
       return (await callProcedure(at, table, 'get', 1, null, minLoopTime)).length;
     };
     if (dueIn !== 0) assert.equal(await getAt(dueIn === null ? MAX_SECONDS : NOW + dueIn - 1), 0);
