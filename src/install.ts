@@ -5,7 +5,7 @@ import { DEFAULT_ID_TYPE, parseIdType } from './id-type.js';
 import { type AnyConnection, type AnyPool, isPool, type MySqlError, promised, run } from './mysql.js';
 import { type LoopName, parseLoopName, qualifiedName, quoteText } from './names.js';
 import * as sql from './render.js';
-import { connectedServer, type ServerKind } from './server.js';
+import { connectedServer, type ServerKind } from './server-kind.js';
 
 export interface SqlOptions {
   /**

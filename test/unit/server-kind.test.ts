@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { serverKind } from '../../src/server.js';
+import { serverKind } from '../../src/server-kind.js';
 
 const able = {
   MySQL: [
