@@ -724,10 +724,10 @@ async function waiting(): Promise<number> {
   return found.length;
 }
 
-/** Sends the signal and resolves when the script has said that it has heard. */
+/** Sends the signal and resolves when the script has said that it has heard, or has ended. */
 async function interrupt(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   child.kill(signal);
-  await once(child.stderr!, 'data');
+  await Promise.race([once(child.stderr!, 'data'), once(child, 'close')]);
 }
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -755,6 +755,7 @@ test('a second signal ends it at once, on the server, too: a table is not droppe
   child.kill('SIGINT');
   const ran = await end;
   assert.deepEqual([ran.signal, ran.stdout], ['SIGINT', '']);
+  assert.match(ran.stderr, /^(doloop: .*\n)+$/);
   while ((await waiting()) > 0) await sleep(20);
   await free();
   assert.equal(await tableExists('i_loop'), true);
