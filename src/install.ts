@@ -79,17 +79,16 @@ export async function create(
     const server = await connectedServer(connection);
     const name = await inDatabase(connection, wanted.name);
     for (const account of accounts) await refuseUnknown(connection, account);
-    const installed = await installedProcedures(connection, name);
-
-    const before = await readTable(connection, name);
-    const loop: sql.Loop = {
-      name,
-      idType: (options.idType === undefined && possible(parseIdType, before?.idType)) || wanted.idType,
-      engine: (options.engine === undefined && possible(parseEngine, before?.engine)) || wanted.engine,
-    };
     const settings = sql.settings(name);
     await run(connection, settings.set);
     try {
+      const installed = await installedProcedures(connection, name);
+      const before = await readTable(connection, name);
+      const loop: sql.Loop = {
+        name,
+        idType: (options.idType === undefined && possible(parseIdType, before?.idType)) || wanted.idType,
+        engine: (options.engine === undefined && possible(parseEngine, before?.engine)) || wanted.engine,
+      };
       await makeTable(connection, loop);
       // From here on the table itself says what its ids are, down to the collation.
       const after = (await readTable(connection, name))!;
