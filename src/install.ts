@@ -297,8 +297,13 @@ export async function drop(
   await onConnection(target, async connection => {
     const name = await inDatabase(connection, parsed);
     const installed = await installedProcedures(connection, name);
-    if (installed.size === 0 && !(withTable && (await isLoopTable(connection, name)))) {
+    const columns = withTable ? await columnsOf(connection, name) : [];
+    const isLoop = columns.join() === 'failures,id,last_updated,lock_until';
+    if (installed.size === 0 && !isLoop) {
       throw new DoLoopError('NO_LOOP', `${name.database}.${name.table} is no loop here`);
+    }
+    if (columns.length > 0 && !isLoop) {
+      throw new DoLoopError('REFUSED', `table: ${name.database}.${name.table} is no loop, and was not dropped`);
     }
     for (const procedure of installed.keys()) {
       await run(connection, `DROP PROCEDURE IF EXISTS ${qualifiedName(name, `_${procedure}`)}`);
@@ -307,15 +312,14 @@ export async function drop(
   });
 }
 
-/** Whether the table has a loop's columns and no others. */
-async function isLoopTable(connection: Connection, { database, table }: LoopName): Promise<boolean> {
+/** The names of a table's columns, sorted. */
+async function columnsOf(connection: Connection, { database, table }: LoopName): Promise<string[]> {
   const { rows } = await run(
     connection,
-    `SELECT GROUP_CONCAT(\`column_name\` ORDER BY \`column_name\`) AS \`columns\`
-      FROM \`information_schema\`.\`columns\`
+    `SELECT \`column_name\` AS \`name\` FROM \`information_schema\`.\`columns\`
       WHERE \`table_schema\` = ${quoteText(database!)} AND \`table_name\` = ${quoteText(table)}`,
   );
-  return rows[0]!.columns === 'failures,id,last_updated,lock_until';
+  return rows.map(({ name }) => name as string).sort();
 }
 
 /** A loop of a database. */
