@@ -25,6 +25,7 @@ export async function find(folder: string, maxFiles: number): Promise<Found> {
   const found: Found = { files: new Map(), bytes: 0, skipped: new Map(), cut: false };
   const root = await stat(folder);
   if (!root.isDirectory()) throw new Error(`${folder} is not a folder`);
+  const leaveOut = (reason: string) => found.skipped.set(reason, (found.skipped.get(reason) ?? 0) + 1);
   let seen = 0;
   const folders = [folder];
   for (const next of folders) {
@@ -32,13 +33,14 @@ export async function find(folder: string, maxFiles: number): Promise<Found> {
       const path = join(next, name);
       const stats = await lstat(path).catch(() => undefined);
       if (stats?.isDirectory() && stats.dev === root.dev && name !== '.git') folders.push(path);
+      if (!stats && name.includes('\ufffd')) leaveOut('with a name that is not UTF-8');
       if (!stats?.isFile()) continue;
-      if (seen === maxFiles || found.bytes > MAX_BYTES) return { ...found, cut: true };
+      if (seen >= maxFiles || found.bytes > MAX_BYTES) return { ...found, cut: true };
       seen += 1;
       const id = relative(folder, path);
       const reason = await unfit(id, path, stats);
       if (reason) {
-        found.skipped.set(reason, (found.skipped.get(reason) ?? 0) + 1);
+        leaveOut(reason);
       } else {
         found.files.set(id, stateOf(stats));
         found.bytes += stats.size;
@@ -50,9 +52,8 @@ export async function find(folder: string, maxFiles: number): Promise<Found> {
 
 async function unfit(id: string, path: string, { size }: Stats): Promise<string | undefined> {
   if (size > MAX_FILE_BYTES) return `larger than ${MAX_FILE_BYTES / 1e6} MB`;
-  if (id.includes('\ufffd')) return 'with a path that is not UTF-8';
   if ([...id].length > MAX_PATH) return `with a path of more than ${MAX_PATH} characters`;
-  if (id.endsWith(' ')) return 'with a path that ends in a space: to MySQL it is the same without';
+  if (id.endsWith(' ')) return 'with a name that ends in a space'; // to MySQL it is the same without
   return access(path, constants.R_OK).then(
     () => undefined,
     () => 'that may not be read',

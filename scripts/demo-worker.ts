@@ -60,4 +60,13 @@ async function work(job: Job): Promise<void> {
 }
 
 const { DOLOOP_DEMO_JOB: job } = process.env;
-if (job) await work(JSON.parse(job) as Job);
+if (job) {
+  const parent = process.ppid;
+  try {
+    await work(JSON.parse(job) as Job);
+  } catch (error) {
+    // Without the demo there may be no server either, and nobody to tell.
+    if (process.ppid === parent) console.error(`A worker: ${(error as Error).message}`);
+    process.exit(1);
+  }
+}

@@ -54,6 +54,11 @@ function end(): Promise<void> {
   return ending;
 }
 
+/** For whatever would have to be undone: not once that is under way. */
+function unlessEnding(): void {
+  if (ending) throw new Error('Interrupted');
+}
+
 function fail(error: unknown): void {
   console.error(chalk.red((error as Error).message));
   process.exitCode = 1;
@@ -71,6 +76,10 @@ process.on('SIGINT', () => interrupt(130));
 process.on('SIGTERM', () => interrupt(143));
 process.on('SIGHUP', () => interrupt(129));
 process.stdout.on('error', () => interrupt(141)); // nobody reads on
+process.on('uncaughtException', error => {
+  if (!ending) fail(error);
+  interrupt(1);
+});
 
 // ---- Output
 
@@ -79,6 +88,7 @@ const say = (line: string) => {
 };
 const heading = (text: string) => say(`\n${chalk.bold(text)}`);
 const count = (n: number) => n.toLocaleString('en');
+const many = (n: number, what: string) => `${count(n)} ${what}${n === 1 ? '' : 's'}`;
 const seconds = (ms: number) => `${(ms / 1000).toFixed(1)} s`;
 const perSecond = (n: number, ms: number) => `${count(Math.round((n * 1000) / Math.max(ms, 1)))} ids/s`;
 
@@ -110,6 +120,7 @@ function table(alignment: string, rows: string[][]): void {
 const workers = new Set<ChildProcess>();
 
 function startWorker(url: string, job: Job): ChildProcess {
+  unlessEnding();
   const env = { ...process.env, MYSQL_URL: url, DOLOOP_DEMO_JOB: JSON.stringify(job) };
   const worker = fork(fileURLToPath(new URL('demo-worker.js', import.meta.url)), { env });
   workers.add(worker);
@@ -118,8 +129,10 @@ function startWorker(url: string, job: Job): ChildProcess {
 
 /** Lets the workers finish what they have, and end. */
 async function letGo(): Promise<void> {
-  for (const worker of workers) worker.disconnect();
-  await Promise.all([...workers].map(ended));
+  const all = [...workers];
+  for (const worker of all) if (worker.connected) worker.disconnect();
+  await Promise.all(all.map(ended));
+  if (all.some(worker => worker.exitCode !== 0)) throw new Error('A worker has failed');
 }
 
 /** kill -9. */
@@ -138,7 +151,7 @@ const hasEnded = ({ exitCode, signalCode }: ChildProcess) => exitCode !== null |
 /** Waits until it is so, while the workers work. */
 async function until(isSo: () => Promise<boolean>): Promise<void> {
   for (const begun = Date.now(); !(await isSo()); await sleep(100)) {
-    if ([...workers].some(hasEnded)) throw new Error('A worker has ended, though it was not told to');
+    if ([...workers].some(hasEnded)) throw new Error('A worker has ended, which it should not');
     if (Date.now() - begun > PATIENCE_MS) throw new Error(`Waited ${seconds(PATIENCE_MS)} in vain`);
   }
 }
@@ -160,6 +173,7 @@ async function watch(total: number, look: () => Promise<Progress>): Promise<void
     gracefulExit: false,
     stream: process.stdout,
   });
+  unlessEnding();
   undo.push(() => bar.stop());
   bar.start(total, 0, { note: '' });
   let said = Date.now();
@@ -177,7 +191,8 @@ async function watch(total: number, look: () => Promise<Progress>): Promise<void
 
 // ---- The database
 
-async function makeDatabase(connection: Connection): Promise<void> {
+async function makeDatabase(url: string, connection: Connection): Promise<void> {
+  unlessEnding();
   const made = connection.query(`CREATE DATABASE ${DATABASE} CHARACTER SET utf8mb4`);
   const isOurs = made.then(
     () => true,
@@ -185,8 +200,12 @@ async function makeDatabase(connection: Connection): Promise<void> {
   );
   // From here on, lest it stay behind when we are interrupted before we hear that it was made.
   undo.push(async () => {
-    if (await isOurs) await connection.query(`DROP DATABASE ${DATABASE}`);
-    await connection.end();
+    const toDrop = await isOurs;
+    connection.destroy();
+    if (!toDrop) return;
+    const another = await connect({ url }); // the first may be busy, or lost
+    await another.query(`DROP DATABASE ${DATABASE}`);
+    await another.end();
   });
   try {
     await made;
@@ -206,29 +225,30 @@ async function makeDatabase(connection: Connection): Promise<void> {
   await create(connection, LOOP, { idType: PATH_TYPE });
 }
 
-interface Hash extends RowDataPacket {
-  path: string;
-  sha256: string;
-  times: number;
-}
-
-/** The hashes of these paths, or of all, by path. */
-async function hashes(connection: Connection, paths?: readonly string[]): Promise<Hash[]> {
-  const where = paths ? 'WHERE path IN (?)' : '';
-  const [rows] = await connection.query<Hash[]>(`SELECT * FROM file_hash ${where} ORDER BY path`, [paths]);
+async function select(connection: Connection, sql: string, values: unknown[] = []): Promise<RowDataPacket[]> {
+  const [rows] = await connection.query<RowDataPacket[]>(sql, values);
   return rows;
 }
 
+async function hash(connection: Connection, path: string): Promise<string> {
+  const [row] = await select(connection, 'SELECT sha256 FROM file_hash WHERE path = ?', [path]);
+  return row!.sha256;
+}
+
 async function countUpdates(connection: Connection): Promise<number> {
-  const [[row]] = await connection.query<RowDataPacket[]>('SELECT SUM(times) AS updates FROM file_hash');
+  const [row] = await select(connection, 'SELECT SUM(times) AS updates FROM file_hash');
   return Number(row!.updates);
 }
 
 async function lockedIds(connection: Connection): Promise<string[]> {
-  const [rows] = await connection.query<RowDataPacket[]>(
-    `SELECT id FROM ${LOOP} WHERE lock_until > UNIX_TIMESTAMP() ORDER BY id`,
-  );
+  const rows = await select(connection, `SELECT id FROM ${LOOP} WHERE lock_until > UNIX_TIMESTAMP()`);
   return rows.map(row => row.id);
+}
+
+/** When the ids were last updated, by id. */
+async function updateTimes(connection: Connection, ids: string[]): Promise<number[]> {
+  const rows = await select(connection, `SELECT last_updated FROM ${LOOP} WHERE id IN (?) ORDER BY id`, [ids]);
+  return rows.map(row => row.last_updated);
 }
 
 // ---- The steps
@@ -265,7 +285,7 @@ async function prepare(folder: string, maxFiles: number): Promise<Demo> {
   undo.push(stop);
   say(`  server  ${kind === 'mysql' ? 'MySQL' : 'MariaDB'} ${version.split('-')[0]}, database ${DATABASE}`);
   const connection = await connect({ url });
-  await makeDatabase(connection);
+  await makeDatabase(url, connection);
   undo.push(() => Promise.all([...workers].map(kill)));
   const loop = new DoLoop<string>(connection, LOOP);
   const added = await loop.add(files.keys());
@@ -306,24 +326,30 @@ async function goRound({ files, connection, loop, start }: Demo): Promise<void> 
   });
   const took = elapsed();
   await letGo();
-  const hashed = (await hashes(connection)).length;
-  check(hashed === total, `${count(hashed)} of ${count(total)} files had their hash after ${seconds(firstRound!)}`);
+  const { neverUpdated } = await loop.stats({ delayThresholds: [] });
+  const hashed = total - neverUpdated!;
+  check(
+    neverUpdated === 0,
+    `${count(hashed)} of ${count(total)} files were hashed in the first ${seconds(firstRound!)}`,
+  );
   say(`  ${count(updates)} updates by ${WORKERS} workers in ${seconds(took)}: ${perSecond(updates, took)}`);
 }
 
 async function bump({ files, note, connection, loop, job }: Demo): Promise<void> {
   heading('A file changes, and is bumped');
+  await sleep(1000); // times are whole seconds
+  await loop.did(note); // the freshest of all, whose turn would come last
   const [stalest] = await loop.get(1, { ...DUE, dryRun: true });
   say(`  before: get(1) would answer ${shown(stalest!)}, the stalest`);
   await write(files, note, 'two\n');
   await loop.bump(note);
   const batch = await loop.get(1, DUE);
   check(batch[0] === note, `bumped: get(1) answers ${shown(batch[0]!)}, first of ${count(files.size)}`);
-  const [before] = await hashes(connection, [note]);
+  const before = await hash(connection, note);
   await update(connection, batch, job);
-  const [after] = await hashes(connection, [note]);
-  const isNew = after!.sha256 !== before!.sha256 && after!.sha256 === (await sha256(note));
-  check(isNew, `its hash was ${before!.sha256.slice(0, 12)}… and is ${after!.sha256.slice(0, 12)}…`);
+  const after = await hash(connection, note);
+  const isNew = after !== before && after === (await sha256(note));
+  check(isNew, `its hash was ${before.slice(0, 12)}… and is ${after.slice(0, 12)}…`);
 }
 
 async function killOne({ files, connection, loop, job, start }: Demo): Promise<string[]> {
@@ -333,9 +359,9 @@ async function killOne({ files, connection, loop, job, start }: Demo): Promise<s
   await until(async () => (await loop.stats()).locked > 0);
   const held = await lockedIds(connection);
   await kill(victim!);
-  say(`  kill -9 ${victim!.pid}: it had got ${count(held.length)} ids, locked for ${LOCK_FOR} s`);
+  say(`  kill -9 ${victim!.pid}: it had got ${many(held.length, 'id')}, locked for ${LOCK_FOR} s`);
 
-  const hashesBefore = await hashes(connection, held);
+  const before = await updateTimes(connection, held);
   const updatesBefore = await countUpdates(connection);
   const updates = async () => (await countUpdates(connection)) - updatesBefore;
   start(WORKERS - 1);
@@ -348,7 +374,7 @@ async function killOne({ files, connection, loop, job, start }: Demo): Promise<s
       done: left <= 0,
     };
   });
-  const untouched = isDeepStrictEqual(await hashes(connection, held), hashesBefore);
+  const untouched = isDeepStrictEqual(await updateTimes(connection, held), before);
   check(
     untouched,
     `they stayed locked: ${count(await updates())} updates by ${WORKERS - 1} other workers, none of them theirs`,
@@ -363,21 +389,22 @@ async function killOne({ files, connection, loop, job, start }: Demo): Promise<s
     return bumped + locked === 0;
   });
   await letGo();
-  const again = (await hashes(connection, held)).filter(({ times }, index) => times > hashesBefore[index]!.times);
-  check(again.length === held.length, `another worker has hashed ${count(again.length)} of the ${count(held.length)}`);
+  const again = (await updateTimes(connection, held)).filter((time, index) => time > before[index]!).length;
+  check(again === held.length, `another worker has hashed them: ${count(again)} of ${count(held.length)}`);
   return held;
 }
 
 async function compare({ folder, files, connection }: Demo): Promise<void> {
   heading('Every hash is compared with its file');
-  const stored = new Map((await hashes(connection)).map(row => [row.path, row.sha256]));
+  const rows = await select(connection, 'SELECT path, sha256 FROM file_hash');
+  const stored = new Map<string, string>(rows.map(row => [row.path, row.sha256]));
   let verified = 0;
   let others = 0;
   const wrong: string[] = [];
   for (const [id, before] of files) {
     const path = resolve(folder, id);
-    const hash = await sha256(path);
-    if (hash !== undefined && hash === stored.get(id)) verified += 1;
+    const real = await sha256(path);
+    if (real !== undefined && real === stored.get(id)) verified += 1;
     else if ((await state(path)) !== before) others += 1;
     else wrong.push(id);
   }
@@ -422,7 +449,7 @@ async function demo(folder: string, maxFiles: number): Promise<void> {
   console.log(
     process.exitCode
       ? chalk.red(`\nFailed, in ${took}: what has a ✗ should have been so.`)
-      : `\nDone in ${took}: ${updates} updates of ${count(it.files.size)} files, and nothing is left behind.`,
+      : `\nDone in ${took}: ${updates} updates of ${many(it.files.size, 'file')}, and nothing is left behind.`,
   );
 }
 
