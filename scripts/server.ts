@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type ConnectionOptions, createConnection, type RowDataPacket } from 'mysql2/promise';
+import { connectionSettings } from './connect.js';
 import { guardFolder, type Kind, lastLines, provide, runGuarded, spawnGuarded, unref } from './server-install.js';
 
 export type { Kind };
@@ -53,7 +54,7 @@ export interface PrivateServer extends Server {
 export async function openServer(options: ServerOptions = {}): Promise<Server> {
   const url = process.env.MYSQL_URL;
   if (!url) return startServer(options);
-  const version = await versionOf({ uri: url });
+  const version = await versionOf(connectionSettings({ url }));
   return { kind: /mariadb/i.test(version) ? 'mariadb' : 'mysql', version, url, stop: async () => {} };
 }
 
