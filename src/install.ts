@@ -82,6 +82,7 @@ export async function create(
     const settings = sql.settings(name);
     await run(connection, settings.set);
     try {
+      await waitForOthers(connection);
       const installed = await installedProcedures(connection, name);
       const before = await readTable(connection, name);
       const loop: sql.Loop = {
@@ -96,9 +97,19 @@ export async function create(
       await grantExecute(connection, server, name, accounts);
       return { table: before === undefined ? 'made' : before.parts < after.parts ? 'adopted' : 'kept', ...made };
     } finally {
-      await run(connection, settings.restore);
+      // On a connection that is lost there is nothing to restore, and the error that tells so is on its way.
+      await run(connection, settings.restore).catch(() => {});
+      await run(connection, `DO RELEASE_LOCK(${INSTALLING})`).catch(() => {});
     }
   });
+}
+
+const INSTALLING = "'doloop create'";
+
+/** One installer at a time: a deployment may run one on every host. */
+async function waitForOthers(connection: Connection): Promise<void> {
+  const { rows } = await run(connection, `SELECT GET_LOCK(${INSTALLING}, 60) AS \`got\``);
+  if (rows[0]!.got !== 1) throw new Error('another installation on this server has not ended for 60 s');
 }
 
 /** Runs the work on the connection, or on one of the pool's. */

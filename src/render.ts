@@ -97,8 +97,7 @@ function dropOnMySql(file: string, loop: Loop): string {
 /**
  * The settings that a routine keeps from its making, so that the same text means the same for every installer. Text
  * without a character set of its own is then compared as the database's, as the ids of such a column are. (No SQLSTATE
- * can be written in UCS-2, UTF-16 and UTF-32: where these are the database's, text needs its own.) One installer at a
- * time: another, on a second host perhaps, waits for it.
+ * can be written in UCS-2, UTF-16 and UTF-32: where these are the database's, text needs its own.)
  */
 export function settings({ database }: LoopName): { set: string; restore: string } {
   const schema = database === undefined ? 'DATABASE()' : quoteText(database);
@@ -108,10 +107,10 @@ export function settings({ database }: LoopName): { set: string; restore: string
       `@doloop_max_len = @@group_concat_max_len, sql_mode = _utf8mb4 '${SQL_MODE}', group_concat_max_len = 65536, ` +
       "collation_connection = COALESCE((SELECT IF(`default_character_set_name` IN ('ucs2', 'utf16', 'utf16le', 'utf32'), " +
       "'utf8mb4_general_ci', `default_collation_name`) FROM `information_schema`.`schemata` " +
-      `WHERE \`schema_name\` = ${schema}), @@collation_connection), @doloop_lock = GET_LOCK('doloop create', 10)`,
+      `WHERE \`schema_name\` = ${schema}), @@collation_connection)`,
     restore:
       'SET sql_mode = @doloop_sql_mode, collation_connection = @doloop_collation, ' +
-      "group_concat_max_len = @doloop_max_len, @doloop_lock = RELEASE_LOCK('doloop create')",
+      'group_concat_max_len = @doloop_max_len',
   };
 }
 
