@@ -79,10 +79,7 @@ export async function create(
     const server = await connectedServer(connection);
     const name = await inDatabase(connection, wanted.name);
     for (const account of accounts) await refuseUnknown(connection, account);
-    const settings = sql.settings(name);
-    await run(connection, settings.set);
-    try {
-      await waitForOthers(connection);
+    return installing(connection, name, async () => {
       const installed = await installedProcedures(connection, name);
       const before = await readTable(connection, name);
       const loop: sql.Loop = {
@@ -96,20 +93,8 @@ export async function create(
       const made = await makeProcedures(connection, server, { ...loop, idType: parseIdType(after.idType) }, installed);
       await grantExecute(connection, server, name, accounts);
       return { table: before === undefined ? 'made' : before.parts < after.parts ? 'adopted' : 'kept', ...made };
-    } finally {
-      // On a connection that is lost there is nothing to restore, and the error that tells so is on its way.
-      await run(connection, settings.restore).catch(() => {});
-      await run(connection, `DO RELEASE_LOCK(${INSTALLING})`).catch(() => {});
-    }
+    });
   });
-}
-
-const INSTALLING = "'doloop create'";
-
-/** One installer at a time: a deployment may run one on every host. */
-async function waitForOthers(connection: Connection): Promise<void> {
-  const { rows } = await run(connection, `SELECT GET_LOCK(${INSTALLING}, 60) AS \`got\``);
-  if (rows[0]!.got !== 1) throw new Error('another installation on this server has not ended for 60 s');
 }
 
 /** Runs the work on the connection, or on one of the pool's. */
@@ -124,6 +109,23 @@ async function onConnection<T>(
     return await work(connection);
   } finally {
     connection.release();
+  }
+}
+
+const INSTALLING = "'doloop create'";
+
+/** Does the work under the settings for routines, and one at a time: a deployment may run an installer on every host. */
+async function installing<T>(connection: Connection, name: LoopName, work: () => Promise<T>): Promise<T> {
+  const { set, restore } = sql.settings(name);
+  await run(connection, set);
+  try {
+    const { rows } = await run(connection, `SELECT GET_LOCK(${INSTALLING}, 60) AS \`got\``);
+    if (rows[0]!.got !== 1) throw new Error('another installation on this server has not ended for 60 s');
+    return await work();
+  } finally {
+    // On a connection that is lost there is nothing to restore, and the error that tells so is on its way.
+    await run(connection, `DO RELEASE_LOCK(${INSTALLING})`).catch(() => {});
+    await run(connection, restore).catch(() => {});
   }
 }
 
@@ -307,19 +309,21 @@ export async function drop(
   const parsed = parseLoopName(table);
   await onConnection(target, async connection => {
     const name = await inDatabase(connection, parsed);
-    const installed = await installedProcedures(connection, name);
-    const columns = withTable ? await columnsOf(connection, name) : [];
-    const isLoop = columns.join() === 'failures,id,last_updated,lock_until';
-    if (installed.size === 0 && !isLoop) {
-      throw new DoLoopError('NO_LOOP', `${name.database}.${name.table} is no loop here`);
-    }
-    if (columns.length > 0 && !isLoop) {
-      throw new DoLoopError('REFUSED', `table: ${name.database}.${name.table} is no loop, and was not dropped`);
-    }
-    for (const procedure of installed.keys()) {
-      await run(connection, `DROP PROCEDURE IF EXISTS ${qualifiedName(name, `_${procedure}`)}`);
-    }
-    if (withTable) await run(connection, `DROP TABLE IF EXISTS ${qualifiedName(name)}`);
+    await installing(connection, name, async () => {
+      const installed = await installedProcedures(connection, name);
+      const columns = withTable ? await columnsOf(connection, name) : [];
+      const isLoop = columns.join() === 'failures,id,last_updated,lock_until';
+      if (installed.size === 0 && !isLoop) {
+        throw new DoLoopError('NO_LOOP', `${name.database}.${name.table} is no loop here`);
+      }
+      if (columns.length > 0 && !isLoop) {
+        throw new DoLoopError('REFUSED', `table: ${name.database}.${name.table} is no loop, and was not dropped`);
+      }
+      for (const procedure of installed.keys()) {
+        await run(connection, `DROP PROCEDURE IF EXISTS ${qualifiedName(name, `_${procedure}`)}`);
+      }
+      if (withTable) await run(connection, `DROP TABLE IF EXISTS ${qualifiedName(name)}`);
+    });
   });
 }
 

@@ -82,7 +82,7 @@ export function procedureVersion(file: string, loop: Loop): string {
 function createProcedure(file: string, loop: Loop): string {
   return render(file, loop, procedureVersion(file, loop)).replace(
     /^CREATE PROCEDURE `(?:[^`]|``)+`/,
-    `CREATE /*M! OR REPLACE */ PROCEDURE ${qualifiedName(loop.name, `_${file}`)}`,
+    () => `CREATE /*M! OR REPLACE */ PROCEDURE ${qualifiedName(loop.name, `_${file}`)}`,
   );
 }
 
@@ -104,13 +104,14 @@ export function settings({ database }: LoopName): { set: string; restore: string
   return {
     set:
       'SET @doloop_sql_mode = @@sql_mode, @doloop_collation = @@collation_connection, ' +
-      `@doloop_max_len = @@group_concat_max_len, sql_mode = _utf8mb4 '${SQL_MODE}', group_concat_max_len = 65536, ` +
+      '@doloop_max_len = @@group_concat_max_len, @doloop_limit = @@sql_select_limit, ' +
+      `sql_mode = _utf8mb4 '${SQL_MODE}', group_concat_max_len = 65536, sql_select_limit = 18446744073709551615, ` +
       "collation_connection = COALESCE((SELECT IF(`default_character_set_name` IN ('ucs2', 'utf16', 'utf16le', 'utf32'), " +
       "'utf8mb4_general_ci', `default_collation_name`) FROM `information_schema`.`schemata` " +
       `WHERE \`schema_name\` = ${schema}), @@collation_connection)`,
     restore:
       'SET sql_mode = @doloop_sql_mode, collation_connection = @doloop_collation, ' +
-      'group_concat_max_len = @doloop_max_len',
+      'group_concat_max_len = @doloop_max_len, sql_select_limit = @doloop_limit',
   };
 }
 
@@ -122,7 +123,7 @@ export function tableStatements(loop: Loop): { prepare: string[]; make: string[]
   const adopt = qualifiedName(loop.name, '_adopt');
   return {
     prepare: [`DROP PROCEDURE IF EXISTS ${adopt}`, createProcedure('adopt', loop)],
-    make: [render('table', loop, VERSION).replace(/`(?:[^`]|``)+`/, qualifiedName(loop.name)), `CALL ${adopt}()`],
+    make: [render('table', loop, VERSION).replace(/`(?:[^`]|``)+`/, () => qualifiedName(loop.name)), `CALL ${adopt}()`],
     cleanUp: `DROP PROCEDURE IF EXISTS ${adopt}`,
   };
 }
