@@ -267,3 +267,14 @@ export async function fill(connection: Connection | Pool, table: string, rows: R
 export async function rowsOf(connection: Connection | Pool, table: string): Promise<RowValues[]> {
   return (await contents(connection, table)).map(row => Object.values(row) as RowValues);
 }
+
+/** What is no setting of the session: it counts, or tells the time, or whether a transaction is open. */
+const noSetting = /gtid|^(timestamp|rand_seed\d|statement_id|in_transaction|error_count|warning_count)$/;
+
+/** All settings of a session. */
+export async function settingsOf(session: Connection): Promise<string[]> {
+  const all = await rows(session, 'SHOW SESSION VARIABLES');
+  return all
+    .filter(({ Variable_name }) => !noSetting.test(Variable_name))
+    .map(row => `${row.Variable_name}=${row.Value}`);
+}

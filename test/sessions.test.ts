@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Connection, ConnectionOptions, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
 import { create } from '../src/index.js';
-import { connect, database, inConsole, isolation, rows, server } from './harness.js';
+import { connect, database, inConsole, isolation, rows, server, settingsOf } from './harness.js';
 
 type Result = [RowDataPacket[], ResultSetHeader] | ResultSetHeader;
 
@@ -175,19 +175,9 @@ async function newDay(): Promise<void> {
   for (const table of Object.keys(idTypes)) await observer.query(`DELETE FROM ${table}`);
 }
 
-/** What is no setting of the session: it counts, or tells the time, or whether a transaction is open. */
-const noSetting = /gtid|^(timestamp|rand_seed\d|statement_id|in_transaction|error_count|warning_count)$/;
-
 async function inTransaction(session: Connection): Promise<boolean> {
   const [{ serverStatus }] = await session.query<ResultSetHeader>('DO 0');
   return (serverStatus & 1) === 1;
-}
-
-async function variables(session: Connection): Promise<string[]> {
-  const all = await rows(session, 'SHOW SESSION VARIABLES');
-  return all
-    .filter(({ Variable_name }) => !noSetting.test(Variable_name))
-    .map(row => `${row.Variable_name}=${row.Value}`);
 }
 
 for (const { title, options = {}, settings = [], prepared, joins = false, level = 'REPEATABLE READ' } of kinds) {
@@ -197,7 +187,7 @@ for (const { title, options = {}, settings = [], prepared, joins = false, level 
     for (const setting of settings) await session.query(setting);
     await newDay();
     await session.query('DO LAST_INSERT_ID(4242)');
-    const before = await variables(session);
+    const before = await settingsOf(session);
     const start = await now();
     for (const [statement, answer] of day) {
       const got = await (prepared ? session.execute<Result>(statement) : session.query<Result>(statement)).then(
@@ -207,7 +197,7 @@ for (const { title, options = {}, settings = [], prepared, joins = false, level 
       if (answer !== undefined) assert.equal(got, answer, statement);
       assert.equal((await rows(session, 'SELECT LAST_INSERT_ID() AS id'))[0]!.id, 4242, statement);
     }
-    assert.deepEqual(await variables(session), before);
+    assert.deepEqual(await settingsOf(session), before);
     assert.equal(await inTransaction(session), joins);
     assert.equal(await isolation(session), level);
   });
