@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
-import { suite, test } from 'node:test';
+import { afterEach, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import mysql, { type Connection, type Pool, type PoolOptions } from 'mysql2/promise';
 import { DoLoop } from '../src/index.js';
@@ -13,6 +13,17 @@ const connection = await connect();
 /** A pool of one connection; one that was not given back is an error, rather than a wait without end. */
 function single(options: PoolOptions = {}): Pool {
   return makePool({ connectionLimit: 1, waitForConnections: false, ...options });
+}
+
+/** Those who hold something that others wait for, until the test is over at the latest. */
+const holders: Connection[] = [];
+afterEach(() => {
+  for (const holder of holders.splice(0)) holder.destroy();
+});
+async function connectHolder(): Promise<Connection> {
+  const holder = await connect();
+  holders.push(holder);
+  return holder;
 }
 
 /** Which connection the pool of one has. */
@@ -172,7 +183,7 @@ suite('deadlocks', () => {
   async function deadlock(call: (loop: string) => Promise<unknown>, id: () => Promise<number>): Promise<unknown> {
     const { table, loop } = await makeLoop(connection);
     await loop.add([1, 2]);
-    const heavy = await connect();
+    const heavy = await connectHolder();
     await heavy.beginTransaction();
     await new DoLoop(heavy, table).add(Array.from({ length: 100 }, (_, i) => 1000 + i));
     await new DoLoop(heavy, table).did(2);
@@ -214,7 +225,7 @@ suite('calls that are killed', () => {
   async function held(): Promise<{ table: string; letGo: () => Promise<void> }> {
     const { table, loop } = await makeLoop(connection);
     await loop.add([1, 2]);
-    const holder = await connect();
+    const holder = await connectHolder();
     await holder.beginTransaction();
     await new DoLoop(holder, table).bump(1, { lockFor: 900 });
     return { table, letGo: () => holder.rollback() };
@@ -261,7 +272,7 @@ suite('calls that are killed', () => {
   test('KILL QUERY in a get, which has a transaction open: nothing of it stays', async () => {
     const { table, loop } = await makeLoop(connection);
     await loop.add([1, 2]);
-    const holder = await connect();
+    const holder = await connectHolder();
     await holder.query(`LOCK TABLES ${table} WRITE`);
     const pool = single();
     const id = await thread(pool);
@@ -386,7 +397,7 @@ suite('pools with autocommit off', () => {
     const { table, loop } = await makeLoop(connection);
     await loop.add([1, 2]);
     const pool = manual();
-    const holder = await connect();
+    const holder = await connectHolder();
     await holder.beginTransaction();
     await new DoLoop(holder, table).did(2);
     assert.equal((await rejection(new DoLoop(pool, table).did([1, 2]))).errno, 1205); // has locked the id 1

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { suite, test } from 'node:test';
+import { afterEach, suite, test } from 'node:test';
 import callbackMysql, { type PoolConnection as CallbackPoolConnection } from 'mysql2';
 import type { Connection, Pool, PoolOptions } from 'mysql2/promise';
 import { Batch, DoLoop, DoLoopError, type LoopId } from '../src/index.js';
@@ -23,6 +23,7 @@ import {
 
 const connection = await connect();
 await setClock(connection);
+await connection.query('SET innodb_lock_wait_timeout = 5'); // what failed may have left something locked
 /** Sees only what is committed. */
 const observer = await connect();
 const { table, loop } = await makeLoop(connection);
@@ -564,6 +565,11 @@ suite('dry runs', async () => {
   await manual.query('SET autocommit = 0');
   const own = await connect();
   await setClock(own);
+  afterEach(async () => {
+    await own.query('ROLLBACK');
+    await own.query('SET autocommit = 1');
+    await connection.query('DELETE FROM notes');
+  });
   const TARGETS: [string, Pool | Connection, begin: string[] | undefined][] = [
     ['a pool', pool, undefined],
     ['a pool with autocommit off', manual, undefined],
@@ -598,12 +604,8 @@ suite('dry runs', async () => {
           assert.deepEqual(await notes(observer), [1]);
         }
         assert.deepEqual(await contents(observer, table), KINDS);
-        if (target === own) {
-          await own.query('COMMIT');
-          await own.query('SET autocommit = 1');
-        }
+        if (target === own) await own.query('COMMIT');
         assert.equal(await inTransaction(target), false);
-        await connection.query('DELETE FROM notes');
       });
     }
   }
@@ -640,6 +642,10 @@ suite('dry runs', async () => {
 suite('transactions', async () => {
   const own = await connect();
   await setClock(own);
+  afterEach(async () => {
+    await own.query('ROLLBACK');
+    await own.query('SET autocommit = 1');
+  });
   for (const [name, call] of Object.entries(WRITES)) {
     test(`${name} on a connection belongs to the transaction that is open there`, async () => {
       await put(connection, table, KINDS);
@@ -665,7 +671,6 @@ suite('transactions', async () => {
     assert.deepEqual(await contents(observer, table), KINDS);
     await own.query('COMMIT');
     assert.deepEqual(await contents(observer, table), without(1));
-    await own.query('SET autocommit = 1');
   });
 });
 
@@ -726,10 +731,9 @@ async function areExact(target: Target, some: (kind: Kind) => boolean = () => tr
     await connection.query(`DELETE FROM ${table}`);
     const exact = new DoLoop<LoopId>(target, table);
     assert.equal(await exact.add(ids), ids.length, idType);
-    assert.deepEqual(
-      (await exact.check(ids)).map(({ id }) => id),
-      ids,
-    );
+    const found: LoopId[] = [];
+    for (const id of ids) for (const status of await exact.check(id)) found.push(status.id);
+    assert.deepEqual(found, ids);
     const batch = await exact.get(ids.length, { dryRun: true });
     assert.deepEqual(new Set(batch), new Set(ids));
     assert.equal(typeof batch.lease, 'number');
