@@ -234,8 +234,8 @@ for (const { idType, good, rule, bad } of KINDS) {
       const before = await contents(connection, table);
       // JSON's null alone is a bad id, [] alone is none; what else is an array is one of ids.
       const alone = json.startsWith('[') ? `[${json}]` : json;
+      await assertRefused(call(['add'], alone), 'ids', shown, rule);
       for (const one of CALLS) {
-        await assertRefused(call(one, alone), 'ids', shown, rule);
         await assertRefused(call(one, `[${unknown}, ${json}, ${known}]`), 'ids', shown, rule);
       }
       assert.deepEqual(await contents(connection, table), before);
@@ -260,8 +260,8 @@ for (const ids of [null, ...NOT_JSON]) {
     for (const [procedure, ...rest] of CALLS) {
       const call = callProcedure(connection, table, procedure, ids, ...rest);
       await assertRefused(call, 'ids', shown, /^JSON: an array of ids, or one id$/);
-      assert.deepEqual(await contents(connection, table), before);
     }
+    assert.deepEqual(await contents(connection, table), before);
   });
 }
 
