@@ -7,7 +7,7 @@ CREATE PROCEDURE `{{loop}}_get`(
     SQL SECURITY DEFINER
     COMMENT 'doloop {{version}}: picks at most max_ids ids and locks them for lock_for (3600) s: first those bumped or whose lock ran out, then the never updated, then the longest not updated, of those last updated at least min_loop_time (3600) s ago. Answers rows, in that order: id, lock_until'
 BEGIN
-    DECLARE v_now BIGINT DEFAULT UNIX_TIMESTAMP();
+    DECLARE v_now BIGINT;
     DECLARE v_lock_until BIGINT;
     DECLARE v_stale_until BIGINT;
     DECLARE v_left BIGINT;
@@ -42,6 +42,8 @@ BEGIN
     IF v_error IS NOT NULL THEN
         SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = v_error;
     END IF;
+    -- Not before the named lock was waited for: a lock on ids is to last its time.
+    SET v_now = UNIX_TIMESTAMP();
     SET v_lock_until = v_now + in_lock_for, v_stale_until = v_now - in_min_loop_time;
 
     claim: LOOP
