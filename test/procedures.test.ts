@@ -564,19 +564,23 @@ test('stats are as of one moment, whatever is written meanwhile', async () => {
   const after = { bumped: 0, locked: 50, max_update_time: 900, never_updated: 0, delayed: { 60: 50 } };
   let writing = true;
   const writes = (async () => {
-    for (let i = 0; i < 50; i += 1) {
+    for (let i = 0; writing && i < 50; i += 1) {
       await change(`lock_until = ${NOW + 5}, last_updated = ${NOW - 900}`);
       await change(`lock_until = ${NOW - 5}, last_updated = NULL`);
     }
     writing = false;
   })();
-  while (writing) {
-    const [stats] = await call('stats', '[60]');
-    const { bumped, locked, max_update_time, never_updated } = stats!;
-    const delayed = JSON.parse(stats!.delayed as string);
-    assert.deepEqual({ bumped, locked, max_update_time, never_updated, delayed }, bumped ? before : after);
+  try {
+    while (writing) {
+      const [stats] = await call('stats', '[60]');
+      const { bumped, locked, max_update_time, never_updated } = stats!;
+      const delayed = JSON.parse(stats!.delayed as string);
+      assert.deepEqual({ bumped, locked, max_update_time, never_updated, delayed }, bumped ? before : after);
+    }
+  } finally {
+    writing = false;
+    await writes;
   }
-  await writes;
 });
 
 // next
