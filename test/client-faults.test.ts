@@ -32,7 +32,7 @@ async function thread(pool: Pool | Connection): Promise<number> {
 }
 
 async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 1500; i += 1) {
+  for (let i = 0; i < 500; i += 1) {
     if (await holds()) return;
     await sleep(20);
   }
@@ -163,18 +163,18 @@ suite('errors that are meant to be repeated', () => {
     assert.equal((await contents(connection, table)).length, 4000);
   });
 
-  test('a server that hangs up on whoever connects is tried some times', async () => {
+  test('a server that hangs up on whoever connects is tried some times', async t => {
     let times = 0;
     const listener = createServer(socket => {
       times += 1;
       socket.destroy();
     }).listen(0, '127.0.0.1');
+    t.after(() => listener.close());
     await once(listener, 'listening');
     const pool = mysql.createPool({ host: '127.0.0.1', port: (listener.address() as AddressInfo).port });
+    t.after(() => pool.end());
     await assert.rejects(new DoLoop(pool, 'user_loop').next());
     assert.ok(times > 2 && times < 20, `${times} times`);
-    await pool.end();
-    listener.close();
   });
 });
 
@@ -298,7 +298,9 @@ suite('calls that are killed', () => {
     await letGo();
   });
 
-  test('those who wait for the one connection of a pool get their turn, and no connection stays behind', async () => {
+  test('those who wait for the one connection of a pool get their turn, and no connection stays behind', {
+    timeout: 60_000,
+  }, async () => {
     const { table, letGo } = await held();
     const threads: number[] = [];
     const pool = makePool({ connectionLimit: 1 });
@@ -332,6 +334,7 @@ suite('transactions that somebody left open on a connection of the pool', async 
       const before = await contents(connection, table);
       const pool = single();
       const left = await pool.getConnection();
+      holders.push(left);
       await left.beginTransaction();
       await left.query('INSERT INTO notes VALUES (1)');
       left.release();
