@@ -158,13 +158,15 @@ suite('Doing updates', () => {
   });
 
   test('«perfectly safe to run several workers concurrently; get will lock the IDs it grabs»', async () => {
-    const ids = Array.from({ length: 600 }, (_, i) => i);
+    const ids = Array.from({ length: 900 }, (_, i) => i);
+    const waiting = [{}, { updated: -DAY }, { updated: -1, until: -60 }];
     await put(
       connection,
       table,
-      ids.map(id => row(id)),
+      ids.map(id => row(id, waiting[id % 3])),
     );
     const pool = makePool();
+    pool.on('connection', one => one.query(`SET timestamp = ${NOW}`));
     const taken: number[] = [];
     await Promise.all(
       Array.from({ length: 6 }, async (_, worker) => {
