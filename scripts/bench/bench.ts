@@ -1,0 +1,223 @@
+/**
+ * Measures loops against the same written by hand, and against the goals that are set for them. Nothing is left behind:
+ * no process, no folder, no database; but for the results, where they are asked for.
+ */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { type Connection, createPool, type ResultSetHeader } from 'mysql2/promise';
+import { chalk } from 'zx';
+import { connect, connectionSettings } from '../connect.js';
+import { type Kind, openServer, type Server } from '../server.js';
+import { plot } from './plot.js';
+import {
+  machine,
+  type Results,
+  readOptions,
+  resultsFile,
+  SECTION_NAMES,
+  SECTIONS,
+  type SectionName,
+} from './results.js';
+import { Screen } from './screen.js';
+import type { Bench, Section } from './section.js';
+import { DATABASE } from './table.js';
+
+const USAGE = `Usage: npm run bench -- [mariadb|mysql] [--quick] [--only SECTIONS] [--json] [--out FOLDER]
+  mariadb, mysql   the private server to start, where MYSQL_URL names none
+  --quick          less of all, in under two minutes: for a look, not for the record
+  --only SECTIONS  some of ${SECTION_NAMES.join(',')}
+  --json           the results on standard output, as one JSON value
+  --out FOLDER     writes the results there, and the plot; sections that were not measured stay as they are`;
+
+/** Large enough for all that is measured: the subject is locks and indexes, not the disk. */
+const SETTINGS = ['--innodb-buffer-pool-size=2G'];
+
+// ---- What is to be undone in the end, however that comes
+
+const undo: (() => unknown)[] = [];
+let ending: Promise<void> | undefined;
+
+function end(): Promise<void> {
+  ending ??= (async () => {
+    for (const step of undo.reverse()) {
+      try {
+        await step();
+      } catch (error) {
+        fail(error);
+      }
+    }
+  })();
+  return ending;
+}
+
+function fail(error: unknown): void {
+  console.error(chalk.red((error as Error).message));
+  process.exitCode = 1;
+}
+
+async function interrupt(code: number): Promise<void> {
+  if (ending) return; // a second Ctrl-C is no reason to leave things behind
+  const ended = end();
+  console.error('\nInterrupted: removing what was made ...');
+  await ended;
+  process.exit(code);
+}
+
+process.on('SIGINT', () => interrupt(130));
+process.on('SIGTERM', () => interrupt(143));
+process.on('SIGHUP', () => interrupt(129));
+process.stdout.on('error', () => interrupt(141)); // nobody reads on
+process.on('uncaughtException', error => {
+  if (!ending) fail(error);
+  interrupt(1);
+});
+
+// ---- The database
+
+async function makeDatabase({ url }: Server): Promise<Connection> {
+  const connection = await connect({ url });
+  undo.push(() => connection.destroy());
+  const [made] = await connection.query<ResultSetHeader>(`CREATE DATABASE IF NOT EXISTS ${DATABASE}`);
+  if (made.warningStatus > 0) {
+    throw new Error(`The server has a database ${DATABASE} already, and the bench would drop its own in the end`);
+  }
+  undo.push(async () => {
+    const another = await connect({ url }); // the first may be busy, or lost
+    await another.query(`DROP DATABASE ${DATABASE}`);
+    await another.end();
+  });
+  return connection;
+}
+
+// ---- The sections
+
+async function measureSection(name: SectionName, server: Server, quick: boolean, screen: Screen): Promise<unknown[]> {
+  const section: Section<unknown> = SECTIONS[name];
+  const { title, about, columns } = section;
+  const closing: (() => unknown)[] = [];
+  const bench: Bench = {
+    async open() {
+      const connection = await connect({ url: server.url, database: DATABASE });
+      closing.push(() => connection.destroy());
+      return connection;
+    },
+    openPool(connections) {
+      const settings = connectionSettings({ url: server.url, database: DATABASE });
+      const pool = createPool({ ...settings, connectionLimit: connections });
+      closing.push(() => pool.end());
+      return pool;
+    },
+    quick,
+    progress: (done, note) => {
+      if (!ending) screen.progress(done, note);
+    },
+  };
+  const rows: unknown[] = [];
+  screen.heading(title);
+  screen.say(about);
+  screen.row(
+    columns,
+    columns.map(column => column.title),
+  );
+  try {
+    await section.measure(bench, row => {
+      rows.push(row);
+      if (!ending) screen.row(columns, section.values(row));
+    });
+  } finally {
+    screen.endProgress();
+    await Promise.all(closing.map(close => close()));
+  }
+  return rows;
+}
+
+interface Options {
+  kind: Kind | undefined;
+  quick: boolean;
+  only: SectionName[];
+  json: boolean;
+  out: string | undefined;
+}
+
+async function bench({ kind, quick, only, json, out }: Options): Promise<void> {
+  const begun = Date.now();
+  const screen = new Screen(json ? process.stderr : process.stdout);
+  undo.push(() => screen.endProgress());
+  const server = await openServer({ ...(kind && { kind }), settings: SETTINGS });
+  undo.push(server.stop);
+  if (kind && server.kind !== kind) throw new Error(`MYSQL_URL names a ${server.kind} server, not ${kind}`);
+  const connection = await makeDatabase(server);
+  const results: Results = {
+    kind: server.kind,
+    version: server.version,
+    options: await readOptions(connection),
+    machine: machine(),
+    measured: new Date().toISOString().slice(0, 10),
+    quick,
+    sections: {},
+  };
+  screen.heading(`${server.kind} ${server.version}`);
+  screen.say(results.machine);
+  for (const [name, value] of Object.entries(results.options)) screen.say(`${name} = ${value}`);
+  for (const name of only) results.sections[name] = await measureSection(name, server, quick, screen);
+  if (ending) return;
+  await end();
+  if (out !== undefined) write(resolve(process.env.INIT_CWD ?? '', out), results);
+  if (json) console.log(JSON.stringify(results));
+  screen.say(`\nDone in ${Math.round((Date.now() - begun) / 1000)} s.`);
+}
+
+/** Beside what was measured before: sections that were not measured anew stay. */
+function write(folder: string, results: Results): void {
+  mkdirSync(folder, { recursive: true });
+  const file = join(folder, resultsFile(results.kind));
+  const before = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Results).sections : {};
+  const all: Results = { ...results, sections: { ...before, ...results.sections } };
+  writeFileSync(file, `${JSON.stringify(all, null, 2)}\n`);
+  writeFileSync(join(folder, `plot-${results.kind}.svg`), plot(all));
+}
+
+function readOptionsOf(args: string[]): Options | undefined {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      quick: { type: 'boolean', default: false },
+      only: { type: 'string' },
+      json: { type: 'boolean', default: false },
+      out: { type: 'string' },
+      help: { type: 'boolean' },
+    },
+  });
+  if (values.help) return undefined;
+  const [kind, ...more] = positionals;
+  const only = values.only?.split(',') ?? SECTION_NAMES;
+  const unknown = [...more, ...only.filter(name => !SECTION_NAMES.includes(name as SectionName))];
+  if (kind && kind !== 'mariadb' && kind !== 'mysql') unknown.push(kind);
+  if (unknown.length > 0) throw new TypeError(`${unknown.join(', ')}: what is that?`);
+  return {
+    kind: kind as Kind | undefined,
+    only: only as SectionName[],
+    out: values.out,
+    quick: values.quick,
+    json: values.json,
+  };
+}
+
+let options: Options | undefined;
+try {
+  options = readOptionsOf(process.argv.slice(2));
+  if (!options) console.log(USAGE);
+} catch (error) {
+  console.error(`${(error as Error).message}\n${USAGE}`);
+  process.exitCode = 2;
+}
+if (options) {
+  try {
+    await bench(options);
+  } catch (error) {
+    if (!ending) fail(error);
+  }
+  await end();
+}
