@@ -115,7 +115,7 @@ async function measureSection(name: SectionName, server: Server, quick: boolean,
   };
   const rows: unknown[] = [];
   screen.heading(title);
-  screen.say(about);
+  screen.explain(about);
   screen.row(
     columns,
     columns.map(column => column.title),

@@ -26,13 +26,6 @@ export async function time(work: () => Promise<unknown>): Promise<number> {
   return performance.now() - begun;
 }
 
-/** The median time of some repetitions, ms. */
-export async function medianTime(repetitions: number, work: () => Promise<unknown>): Promise<number> {
-  const times: number[] = [];
-  for (let i = 0; i < repetitions; i += 1) times.push(await time(work));
-  return spread(times).median;
-}
-
 /**
  * Lets the contenders take turns: one turn that doesn't count, then so many that do, each time beginning with another.
  *
@@ -52,4 +45,33 @@ export async function takeTurns<Name extends string>(
     }
   }
   return results;
+}
+
+/**
+ * Lets calls that are short take turns one by one. Each of the works tells how long its parts took, ms, by name; the
+ * results are the medians of so many calls, for each of the turns.
+ */
+export async function takeTurnsByCall<Part extends string>(
+  { turns, calls }: { turns: number; calls: number },
+  works: (() => Promise<Partial<Record<Part, number>>>)[],
+): Promise<Record<Part, number[]>> {
+  const medians = {} as Record<Part, number[]>;
+  for (let turn = 0; turn <= turns; turn += 1) {
+    const times = {} as Record<Part, number[]>;
+    for (let call = 0; call < calls; call += 1) {
+      for (let i = 0; i < works.length; i += 1) {
+        const took = await works[(call + i) % works.length]!();
+        for (const part of Object.keys(took) as Part[]) {
+          times[part] ??= [];
+          times[part].push(took[part]!);
+        }
+      }
+    }
+    if (turn === 0) continue; // this one doesn't count
+    for (const part of Object.keys(times) as Part[]) {
+      medians[part] ??= [];
+      medians[part].push(spread(times[part]).median);
+    }
+  }
+  return medians;
 }

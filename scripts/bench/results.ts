@@ -2,10 +2,18 @@
 import { cpus } from 'node:os';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { cells } from './cells.js';
+import { client } from './client.js';
+import { leftBehind } from './left-behind.js';
+import { reads } from './reads.js';
 import type { Section } from './section.js';
+import { size } from './size.js';
 
 export const SECTIONS = {
   cells,
+  size,
+  reads,
+  'left-behind': leftBehind,
+  client,
 } satisfies Record<string, Section<unknown>>;
 
 export type SectionName = keyof typeof SECTIONS;

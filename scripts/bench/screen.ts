@@ -28,6 +28,11 @@ export class Screen {
     this.#stream.write(`${line}\n`);
   }
 
+  /** Text of any length, in lines that a terminal has room for. */
+  explain(text: string): void {
+    this.say(text.replaceAll(/(.{1,80})(?: |$)/g, '$1\n').trimEnd());
+  }
+
   heading(text: string): void {
     this.say(`\n${chalk.bold(text)}`);
   }

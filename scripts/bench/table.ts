@@ -1,6 +1,7 @@
 /** The loops that are measured: many ids, put in fast. */
-import type { Connection } from 'mysql2/promise';
+import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { create, drop } from '../../src/index.js';
+import { type Bench, count } from './section.js';
 
 export const DATABASE = 'doloop_bench';
 
@@ -49,4 +50,17 @@ export async function makeLoop(
 
 export async function dropLoop(connection: Connection, table: string): Promise<void> {
   await drop(connection, table, { table: true });
+}
+
+/** A loop of many ids that more than one section reads, each leaving it unlocked: made by the first that needs it. */
+export async function largeLoop(bench: Bench): Promise<{ table: string; size: number }> {
+  const [table, size] = ['large_loop', bench.quick ? 1_000_000 : 10_000_000];
+  const connection = await bench.open();
+  const [found] = await connection.query<RowDataPacket[]>('SHOW TABLES LIKE ?', [table]);
+  if (found.length === 0) {
+    await makeLoop(connection, table, size, done =>
+      bench.progress(done / size, `putting ids in: ${count(done)} of ${count(size)}`),
+    );
+  }
+  return { table, size };
 }
