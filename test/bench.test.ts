@@ -6,6 +6,7 @@ import { CONTENDERS, type Contender, type ContenderName } from '../scripts/bench
 import { makeLoop } from '../scripts/bench/table.js';
 import { connect, rows } from './harness.js';
 
+const open = () => connect({ multipleStatements: true });
 const SIZE = 2_500;
 const RIVALS: ContenderName[] = ['doloop', 'byHand', 'original'];
 
@@ -31,7 +32,7 @@ suite("the bench's contenders", () => {
       RIVALS.map(async name => {
         const table = `same_${name}_loop`;
         await makeMixed(table);
-        const connection = await connect();
+        const connection = await open();
         const contender = CONTENDERS[name](connection, table);
         await contender.begin();
         const got: number[][] = [];
@@ -82,7 +83,7 @@ suite("the bench's contenders", () => {
       { ids: 3_000, n: 20, connections: 4 },
       { ids: 3_000, n: 1_000, connections: 1 },
     ]) {
-      const cell = await measureCell(connect, 'cell_loop', size, { turns: 2, ms: 30 });
+      const cell = await measureCell(open, 'cell_loop', size, { turns: 2, ms: 30 });
       const names = size.connections === 1 ? [...RIVALS, 'limit'] : RIVALS;
       assert.deepEqual(Object.keys(cell.rates), names);
       for (const { median, min, max } of Object.values(cell.rates))
@@ -113,7 +114,7 @@ suite('the bench fails', () => {
     const connection = await connect();
     await makeLoop(connection, 'lost_loop', 100);
     const measured = (ids: number) =>
-      measureCell(connect, 'lost_loop', { ids, n: 10, connections: 1 }, { turns: 1, ms: 5 });
+      measureCell(open, 'lost_loop', { ids, n: 10, connections: 1 }, { turns: 1, ms: 5 });
     await connection.query('DELETE FROM lost_loop WHERE id = 7');
     await assert.rejects(measured(100), /of 100 ids 99 are left, and 0 of them locked/);
     await connection.query('INSERT INTO lost_loop VALUES (7, NULL, UNIX_TIMESTAMP() + 100, 0)');

@@ -5,7 +5,7 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Connection, createPool, type ResultSetHeader } from 'mysql2/promise';
+import { type Connection, createConnection, createPool, type ResultSetHeader } from 'mysql2/promise';
 import { chalk } from 'zx';
 import { connect, connectionSettings } from '../connect.js';
 import { type Kind, openServer, type Server } from '../server.js';
@@ -98,7 +98,8 @@ async function measureSection(name: SectionName, server: Server, quick: boolean,
   const closing: (() => unknown)[] = [];
   const bench: Bench = {
     async open() {
-      const connection = await connect({ url: server.url, database: DATABASE });
+      const settings = connectionSettings({ url: server.url, database: DATABASE });
+      const connection = await createConnection({ ...settings, multipleStatements: true });
       closing.push(() => connection.destroy());
       return connection;
     },

@@ -3,12 +3,15 @@ import { setImmediate as othersTurn } from 'node:timers/promises';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { CONTENDERS, type Contender, type ContenderName } from './contenders.js';
 import { ratios, type Spread, spread, takeTurns } from './measure.js';
+import { untilPurged } from './purge.js';
 import { type Bench, count, digits, marked, type Section, short, withSpread } from './section.js';
 import { dropLoop, makeLoop } from './table.js';
 
 const TABLE = 'cell_loop';
 /** The limit is told where it means something: one connection, and many ids. */
 const LIMIT_FROM = 1_000;
+/** Between turns: enough for what one turn left to be purged. */
+const QUIET_MS = 50;
 
 const NAMES: ContenderName[] = ['doloop', 'byHand', 'original', 'limit'];
 export type Rival = Exclude<ContenderName, 'doloop'>;
@@ -107,7 +110,8 @@ export async function measureCell(
 ): Promise<Cell> {
   const names = NAMES.filter(name => name !== 'limit' || (size.connections === 1 && size.n >= LIMIT_FROM));
   const holders = new Holders(size.ids);
-  const connections: Connection[] = [];
+  const other = await open();
+  const connections = [other];
   const prepare = async (name: ContenderName) => {
     const workers: Contender[] = [];
     for (let i = 0; i < size.connections; i += 1) {
@@ -117,6 +121,7 @@ export async function measureCell(
     }
     return async (warmUp: boolean) => {
       for (const worker of workers) await worker.begin();
+      await untilPurged(other, QUIET_MS);
       const begun = performance.now();
       const done = await goRound(workers, size.n, warmUp ? ms / 3 : ms, holders);
       const rate = (done * 1000) / (performance.now() - begun);
@@ -127,7 +132,7 @@ export async function measureCell(
   const contenders = {} as Record<ContenderName, (warmUp: boolean) => Promise<number>>;
   for (const name of names) contenders[name] = await prepare(name);
   const rates = await takeTurns(turns, contenders);
-  await assertWhole(connections[0]!, table, size.ids);
+  await assertWhole(other, table, size.ids);
   for (const connection of connections) connection.destroy();
   const cell: Cell = { ...size, rates: {}, ratios: {} };
   for (const name of names) {

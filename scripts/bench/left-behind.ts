@@ -2,10 +2,9 @@
  * What updates leave behind in the index while another session's transaction keeps it from being purged: the old failure
  * of tables that are queues.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { DoLoop } from '../../src/index.js';
 import { ratios, type Spread, spread, takeTurnsByCall, time } from './measure.js';
+import { untilPurged } from './purge.js';
 import { type Bench, count, digits, marked, type Section, short, withSpread } from './section.js';
 import { dropLoop, makeLoop } from './table.js';
 
@@ -14,7 +13,7 @@ const BATCH = 10_000;
 /** Long enough that nothing is due. */
 const NEVER = 2_000_000_000;
 const GOAL = 3;
-const PURGE_MS = 60_000;
+const QUIET_MS = 1_000;
 
 export interface LeftBehindRow {
   held: string;
@@ -63,7 +62,7 @@ async function measure(bench: Bench, done: (row: LeftBehindRow) => void): Promis
   for (const [i, { held, statements }] of HOLDERS.entries()) {
     const progress = (part: number, note: string) => bench.progress((i + part) / HOLDERS.length, `${held}: ${note}`);
     await makeLoop(connection, TABLE, size, () => progress(0, 'putting ids in'));
-    await untilPurged(connection);
+    await untilPurged(connection, QUIET_MS);
     progress(0.2, 'before');
     const before = await callTimes();
     const holder = await bench.open();
@@ -101,15 +100,6 @@ async function leaveBehind(loop: DoLoop, entries: number, progress: (left: numbe
     const batch = await loop.get(BATCH);
     await loop.did(batch);
     progress(left + BATCH);
-  }
-}
-
-/** Waits until the server has purged what was done before, lest it does that meanwhile. */
-async function untilPurged(connection: Connection): Promise<void> {
-  for (const begun = Date.now(); Date.now() - begun < PURGE_MS; await sleep(200)) {
-    const [[row]] = await connection.query<RowDataPacket[]>('SHOW ENGINE INNODB STATUS');
-    const [, length] = /History list length (\d+)/.exec(row!.Status) ?? [];
-    if (Number(length ?? 0) < 100) return;
   }
 }
 
