@@ -1,5 +1,5 @@
 /** Who competes: each does the same, getting ids and reporting them as done, on a connection of its own. */
-import type { Connection, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
+import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { DoLoop } from '../../src/index.js';
 
 export interface Contender {
@@ -49,8 +49,8 @@ const byHand: MakeContender = (connection, table) => {
     },
     async get(n) {
       const due = select('lock_until <= UNIX_TIMESTAMP()', 'lock_until, last_updated', n);
-      const [[, rows]] = await connection.query<[ResultSetHeader, RowDataPacket[]]>(`START TRANSACTION; ${due}`);
-      const ids: number[] = rows.map(row => row.id);
+      const [[, rows]] = await connection.query<RowDataPacket[][]>(`START TRANSACTION; ${due}`);
+      const ids: number[] = rows!.map(row => row.id);
       if (ids.length < n) {
         const where = 'lock_until IS NULL AND (last_updated IS NULL OR last_updated <= UNIX_TIMESTAMP())';
         const more = await selectIds(connection, select(where, 'last_updated', n - ids.length));
