@@ -77,16 +77,24 @@ process.on('uncaughtException', error => {
 
 async function makeDatabase({ url }: Server): Promise<Connection> {
   const connection = await connect({ url });
-  undo.push(() => connection.destroy());
-  const [made] = await connection.query<ResultSetHeader>(`CREATE DATABASE IF NOT EXISTS ${DATABASE}`);
-  if (made.warningStatus > 0) {
-    throw new Error(`The server has a database ${DATABASE} already, and the bench would drop its own in the end`);
-  }
+  const making = connection.query<ResultSetHeader>(`CREATE DATABASE IF NOT EXISTS ${DATABASE}`);
+  const isOurs = making.then(
+    ([{ warningStatus }]) => warningStatus === 0, // a warning: it was there
+    () => false,
+  );
+  // From here on, lest it stay behind when we are interrupted before we hear that it was made.
   undo.push(async () => {
+    const toDrop = await isOurs;
+    connection.destroy();
+    if (!toDrop) return;
     const another = await connect({ url }); // the first may be busy, or lost
     await another.query(`DROP DATABASE ${DATABASE}`);
     await another.end();
   });
+  await making;
+  if (!(await isOurs)) {
+    throw new Error(`The server has a database ${DATABASE} already, and the bench would drop its own in the end`);
+  }
   return connection;
 }
 
@@ -176,7 +184,7 @@ function write(folder: string, results: Results): void {
   const before = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Results).sections : {};
   const all: Results = { ...results, sections: { ...before, ...results.sections } };
   writeFileSync(file, `${JSON.stringify(all, null, 2)}\n`);
-  writeFileSync(join(folder, `plot-${results.kind}.svg`), plot(all));
+  if (results.sections.cells) writeFileSync(join(folder, `plot-${results.kind}.svg`), plot(all));
 }
 
 function readOptionsOf(args: string[]): Options | undefined {

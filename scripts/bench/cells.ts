@@ -174,8 +174,8 @@ function ratio(cell: Cell, over: Rival): string {
 export const cells: Section<Cell> = {
   title: 'get and did, again and again',
   about:
-    'ids a second of get(N) and did of these, on so many connections at once; then ours through theirs: the median of ' +
-    'the turns, the least and the most.',
+    'Ids a second of get(N) and did of these, on so many connections (×) at once; then ours through theirs: the median ' +
+    'of the turns, the least and the most.',
   columns: [
     { title: 'ids', width: 4 },
     { title: 'N', width: 3 },

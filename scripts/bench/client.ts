@@ -1,7 +1,7 @@
 /** What the client costs over the same CALL written by hand. */
 import type { Connection, Pool, RowDataPacket } from 'mysql2/promise';
 import { DoLoop } from '../../src/index.js';
-import { ratios, type Spread, spread, takeTurnsByCall, time } from './measure.js';
+import { type Spread, spread, takeTurnsByCall, time } from './measure.js';
 import { type Bench, marked, type Section, withSpread } from './section.js';
 import { dropLoop, makeLoop } from './table.js';
 
@@ -16,9 +16,11 @@ export interface ClientRow {
   /** ms. */
   client: Spread;
   byHand: Spread;
-  /** Of the client over the call by hand, percent. */
+  /** Of the client over the call by hand, percent: the median of the pairs. */
   overhead: Spread;
 }
+
+type Parts = Record<'get' | 'did', number>;
 
 async function measure(bench: Bench, done: (row: ClientRow) => void): Promise<void> {
   const connection = await bench.open();
@@ -31,16 +33,14 @@ async function measure(bench: Bench, done: (row: ClientRow) => void): Promise<vo
     for (const n of [1, 100]) {
       bench.progress(on === 'pool' ? 0.5 : 0, `N = ${n}, on a ${on}`);
       const calls = bench.quick ? { turns: 3, calls: 150 } : { turns: 5, calls: 500 };
-      const times = await takeTurnsByCall(calls, [byClient(target, n), byHand(target, n)]);
+      const times = await takeTurnsByCall(calls, [inPairs(byClient(target, n), byHand(target, n))]);
       for (const call of ['get', 'did'] as const) {
-        const [client, hand] = [times[`${call} by client`]!, times[`${call} by hand`]!];
-        const { median, min, max } = ratios(client, hand);
         done({
           call: `${call}(${n})`,
           on,
-          client: spread(client),
-          byHand: spread(hand),
-          overhead: { median: percent(median), min: percent(min), max: percent(max) },
+          client: spread(times[`${call} by client`]!),
+          byHand: spread(times[`${call} by hand`]!),
+          overhead: spread(times[`${call} overhead`]!),
         });
       }
     }
@@ -48,7 +48,20 @@ async function measure(bench: Bench, done: (row: ClientRow) => void): Promise<vo
   await dropLoop(connection, TABLE);
 }
 
-const percent = (ratio: number) => (ratio - 1) * 100;
+/** Both after each other, now this one first and now that; and what the client costs, percent, in this pair. */
+function inPairs(client: () => Promise<Parts>, hand: () => Promise<Parts>) {
+  let clientFirst = false;
+  return async () => {
+    clientFirst = !clientFirst;
+    const first = await (clientFirst ? client : hand)();
+    const second = await (clientFirst ? hand : client)();
+    const [c, h] = clientFirst ? [first, second] : [second, first];
+    return {
+      ...{ 'get by client': c.get, 'get by hand': h.get, 'get overhead': (c.get / h.get - 1) * 100 },
+      ...{ 'did by client': c.did, 'did by hand': h.did, 'did overhead': (c.did / h.did - 1) * 100 },
+    };
+  };
+}
 
 function byClient(target: Connection | Pool, n: number) {
   const loop = new DoLoop(target, TABLE);
@@ -57,7 +70,7 @@ function byClient(target: Connection | Pool, n: number) {
     const get = await time(async () => {
       batch = await loop.get(n, { minLoopTime: 0 });
     });
-    return { 'get by client': get, 'did by client': await time(() => loop.did(batch)) };
+    return { get, did: await time(() => loop.did(batch)) };
   };
 }
 
@@ -71,7 +84,7 @@ function byHand(target: Connection | Pool, n: number) {
       lease = rows[0]!.lock_until;
     });
     const did = () => target.query(`CALL \`${TABLE}_did\`('${JSON.stringify(ids)}', NULL, ${lease})`);
-    return { 'get by hand': get, 'did by hand': await time(did) };
+    return { get, did: await time(did) };
   };
 }
 
