@@ -142,7 +142,7 @@ export async function measureCell(
   return cell;
 }
 
-const FULL = { ids: [100_000, 2_000_000], n: [1, 10, 100, 1_000, 10_000], connections: [1, 4, 16], turns: 5, ms: 700 };
+const FULL = { ids: [100_000, 2_000_000], n: [1, 10, 100, 1_000, 10_000], connections: [1, 4, 16], turns: 5, ms: 600 };
 const QUICK = { ids: [100_000], n: [1, 100, 1_000], connections: [1, 16], turns: 3, ms: 600 };
 
 async function measure(bench: Bench, done: (cell: Cell) => void): Promise<void> {

@@ -32,7 +32,7 @@ async function measure(bench: Bench, done: (row: ClientRow) => void): Promise<vo
   for (const [on, target] of targets) {
     for (const n of [1, 100]) {
       bench.progress(on === 'pool' ? 0.5 : 0, `N = ${n}, on a ${on}`);
-      const calls = bench.quick ? { turns: 3, calls: 150 } : { turns: 5, calls: 500 };
+      const calls = bench.quick ? { turns: 3, calls: 150 } : { turns: 5, calls: 300 };
       const times = await takeTurnsByCall(calls, [inPairs(byClient(target, n), byHand(target, n))]);
       for (const call of ['get', 'did'] as const) {
         done({
