@@ -34,11 +34,11 @@ const doloop: MakeContender = (connection, table) => {
  * The best that was found to be written by hand: a transaction at READ COMMITTED, row locks that nobody waits for, each
  * range by itself in the order of the index. Its connection has to let several statements into one query.
  *
- * Tried, on both servers: the never updated and the stale by themselves (a statement more, up to 15 % slower on MariaDB);
- * BEGIN and COMMIT as queries of their own (two round trips more, up to 15 % slower with one id); prepared statements, rows as
- * arrays, and `INSERT … ON DUPLICATE KEY UPDATE` instead of either UPDATE (none better beyond the noise on both servers).
- * All ranges in one UNION ALL is faster still with few ids, but locks ids that it doesn't take: others pass over them,
- * against the priority.
+ * Tried, on both servers: the never updated and the stale each by themselves (a statement more; about 15 % slower on
+ * MariaDB, no difference on MySQL); BEGIN and COMMIT as queries of their own (two round trips more); prepared
+ * statements; rows as arrays; `INSERT … ON DUPLICATE KEY UPDATE` instead of either UPDATE. None of them was better on
+ * both, and most of the differences were within the noise. All ranges in one UNION ALL seemed faster with few ids, but
+ * is wrong: MariaDB locks the ids of every part, and others pass over the stalest though nobody takes them.
  */
 const byHand: MakeContender = (connection, table) => {
   const select = (where: string, order: string, n: number) =>
