@@ -6,19 +6,20 @@ CREATE PROCEDURE `{{loop}}_add`(
     SQL SECURITY DEFINER
     COMMENT 'doloop {{version}}: puts ids in; those already in stay as they are. updated (FALSE): as if updated now. Answers: added, the ids that are new'
 BEGIN
-    DECLARE v_now BIGINT DEFAULT UNIX_TIMESTAMP();
+    DECLARE v_last_updated BIGINT DEFAULT IF(in_updated, UNIX_TIMESTAMP(), NULL);
     -- {{declare_ids}}
-    -- {{declare_counting}}
+    -- {{declare_inserting}}
 
-    -- {{check_ids}}
+    -- {{read_ids}}
 
-    -- LAST_INSERT_ID counts the rows that were there before.
+    -- LAST_INSERT_ID counts the ids, less the rows that were there before.
     DO LAST_INSERT_ID(0);
     INSERT INTO `{{loop}}` (`id`, `last_updated`)
-        SELECT ids.k, IF(in_updated, v_now, NULL) FROM `{{sorted_ids}}` AS ids
+        SELECT ids.k, IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), v_last_updated, v_last_updated)
+            FROM `{{sorted_ids}}` AS ids
         ON DUPLICATE KEY UPDATE
-            `failures` = IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), `failures`, `failures`);
-    SET v_count = v_count - LAST_INSERT_ID();
+            `failures` = IF(LAST_INSERT_ID(LAST_INSERT_ID() - 1), `failures`, `failures`);
+    SET v_count = LAST_INSERT_ID();
     DO LAST_INSERT_ID(v_last_insert_id);
 
     SELECT v_count AS `added`;

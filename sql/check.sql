@@ -8,6 +8,7 @@ BEGIN
     DECLARE v_now BIGINT DEFAULT UNIX_TIMESTAMP();
     -- {{declare_ids}}
 
+    -- {{read_ids}}
     -- {{check_ids}}
 
     SELECT t.`id`, v_now - t.`last_updated` AS `since_updated`, t.`lock_until` - v_now AS `locked_for`, t.`failures`

@@ -18,6 +18,7 @@ BEGIN
         SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = v_error;
     END IF;
     SET v_until = v_now + in_lock_for;
+    -- {{read_ids}}
     -- {{check_ids}}
 
     -- LAST_INSERT_ID counts the rows found.

@@ -15,6 +15,7 @@ BEGIN
         SET v_error = CONCAT('retry_in: ', in_retry_in, ' is not a number of seconds from 0 to 2147483647');
         SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = v_error;
     END IF;
+    -- {{read_ids}}
     -- {{check_ids}}
 
     -- LAST_INSERT_ID counts the rows found.

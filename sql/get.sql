@@ -10,23 +10,28 @@ BEGIN
     DECLARE v_now BIGINT;
     DECLARE v_lock_until BIGINT;
     DECLARE v_stale_until BIGINT;
-    DECLARE v_left BIGINT;
-    DECLARE v_picked BIGINT;
-    DECLARE v_from_lock_until BIGINT;
+    DECLARE v_due_until BIGINT;
+    DECLARE v_few BOOLEAN DEFAULT in_max_ids < 5;
+    DECLARE v_left BIGINT DEFAULT in_max_ids;
+    DECLARE v_wanted BIGINT;
+    DECLARE v_found BIGINT;
+    DECLARE v_claimed BIGINT;
+    DECLARE v_offset BIGINT;
     DECLARE v_from_last_updated BIGINT;
     DECLARE v_from_id {{id_type}};
+    DECLARE v_to_last_updated BIGINT;
+    DECLARE v_to_id {{id_type}};
     DECLARE v_due LONGTEXT CHARACTER SET utf8mb4;
     DECLARE v_never LONGTEXT CHARACTER SET utf8mb4;
     DECLARE v_stale LONGTEXT CHARACTER SET utf8mb4;
+    DECLARE v_candidates LONGTEXT CHARACTER SET utf8mb4;
     DECLARE v_ids LONGTEXT CHARACTER SET utf8mb4;
+    DECLARE v_claims LONGTEXT CHARACTER SET utf8mb4;
     DECLARE v_error VARCHAR(128) CHARACTER SET utf8mb4;
-    DECLARE v_own_transaction BOOLEAN DEFAULT FALSE;
-    DECLARE v_attempts_left INT DEFAULT 10;
-    -- One claim at a time, if it is of many ids: others would read on and on through the locks of this one. They need it
-    -- for their speed only, unless the engine has no row locks, as those without transactions.
-    DECLARE v_row_locks BOOLEAN DEFAULT '{{engine}}' = 'InnoDB';
-    DECLARE v_mutex CHAR(64) CHARACTER SET ascii DEFAULT IF(v_row_locks AND in_max_ids < 5, NULL,
-        SHA2(CONCAT('doloop ', HEX(DATABASE()), ' ', HEX('{{loop}}')), 256));
+    DECLARE v_joins BOOLEAN DEFAULT NOT @@autocommit;
+    DECLARE v_attempt INT DEFAULT 0;
+    DECLARE v_mutex VARCHAR(64) CHARACTER SET ascii;
+    DECLARE v_last_insert_id BIGINT UNSIGNED DEFAULT LAST_INSERT_ID();
 
     SET in_lock_for = COALESCE(in_lock_for, 3600), in_min_loop_time = COALESCE(in_min_loop_time, 3600);
     SET v_error = CASE
@@ -36,177 +41,211 @@ BEGIN
             CONCAT('lock_for: ', in_lock_for, ' is not a number of seconds from 1 to 2147483647')
         WHEN in_min_loop_time NOT BETWEEN 0 AND 2147483647 THEN
             CONCAT('min_loop_time: ', in_min_loop_time, ' is not a number of seconds from 0 to 2147483647')
-        WHEN v_mutex IS NOT NULL AND NOT COALESCE(GET_LOCK(v_mutex, IF(v_row_locks, 1, 60)), FALSE) AND NOT v_row_locks THEN
-            'get: other calls of it have held the named lock of the loop for 60 s'
         END;
     IF v_error IS NOT NULL THEN
         SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = v_error;
     END IF;
-    -- Not before the named lock was waited for: a lock on ids is to last its time.
-    SET v_now = UNIX_TIMESTAMP();
-    SET v_lock_until = v_now + in_lock_for, v_stale_until = v_now - in_min_loop_time;
 
-    claim: LOOP
-        BEGIN
+    -- Candidates are looked up, and claimed by one statement, which is a transaction by itself, unless the caller has one
+    -- open. So whatever ends this call, be it KILL, leaves no transaction open. Who loses candidates to others tries again.
+    attempts: WHILE v_left > 0 AND v_attempt < 100 DO
+        attempt: BEGIN
             DECLARE EXIT HANDLER FOR SQLEXCEPTION
             BEGIN
-                IF v_own_transaction THEN
-                    ROLLBACK AND NO CHAIN NO RELEASE;
+                DO LAST_INSERT_ID(v_last_insert_id), IF(v_mutex IS NULL, NULL, RELEASE_LOCK(v_mutex));
+                -- What was claimed before is locked, and has to be answered.
+                IF v_claims IS NULL OR v_joins THEN
+                    RESIGNAL;
                 END IF;
-                DO IF(v_mutex IS NULL, NULL, RELEASE_LOCK(v_mutex));
-                RESIGNAL;
+                SET v_left = 0;
             END;
             -- A deadlock has rolled everything back. What was the caller's is the caller's to repeat.
             DECLARE EXIT HANDLER FOR 1213
             BEGIN
-                SET v_attempts_left = v_attempts_left - 1;
-                IF v_attempts_left = 0 OR NOT v_own_transaction THEN
-                    DO IF(v_mutex IS NULL, NULL, RELEASE_LOCK(v_mutex));
+                IF v_joins OR v_attempt = 100 THEN
+                    DO LAST_INSERT_ID(v_last_insert_id), IF(v_mutex IS NULL, NULL, RELEASE_LOCK(v_mutex));
                     RESIGNAL;
                 END IF;
             END;
 
-            -- With autocommit the claim is a transaction of its own, unless the caller has one open: that one it
-            -- joins, known by SET TRANSACTION being refused. READ UNCOMMITTED locks the ids picked and no gaps; and
-            -- what it reads without locking is as of now, with the claims of others that are about to commit.
-            IF @@autocommit THEN
+            SET v_attempt = v_attempt + 1, v_wanted = v_left;
+            SET v_due = NULL, v_never = NULL, v_stale = NULL, v_from_id = NULL, v_to_id = NULL;
+
+            -- One at a time, lest all want the same ids: those that want many, and those that lost one. It is for speed
+            -- alone. A name serves for a second, so that a lock that somebody's KILL left behind holds up nobody for long.
+            IF v_mutex IS NULL AND (NOT v_few OR v_attempt > 1) THEN
+                SET v_mutex = CONCAT('doloop ', CRC32(DATABASE()), ' ', CRC32('{{loop}}'), ' ', UNIX_TIMESTAMP());
+                DO GET_LOCK(v_mutex, 1);
+            END IF;
+            -- Not before that was waited for: a lock on ids is to last its time.
+            IF v_claims IS NULL THEN
+                SET v_now = UNIX_TIMESTAMP();
+                SET v_lock_until = v_now + in_lock_for, v_stale_until = v_now - in_min_loop_time;
+            END IF;
+
+            -- In a transaction, SET TRANSACTION is refused.
+            IF NOT v_joins THEN
                 BEGIN
-                    DECLARE EXIT HANDLER FOR 1568 BEGIN END;
+                    DECLARE EXIT HANDLER FOR 1568 SET v_joins = TRUE;
                     SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
-                    START TRANSACTION;
-                    SET v_own_transaction = TRUE;
                 END;
             END IF;
 
-            -- Three ranges, each by itself and in the order of the index: only the ids picked are locked. Where a range
-            -- begins is looked up first, without locks: what others took from its head and the server did not purge yet
-            -- (a backup keeps it from that) is passed over in no time, but locking one by one. In a transaction that was
-            -- joined, what is read without locks may be old, so there a range begins at its head.
-            SET v_left = in_max_ids, v_never = NULL, v_stale = NULL;
-
-            -- 1. Bumped, or the lock ran out. Read from its end to see if there is anything, since MariaDB reads on past
-            -- an empty range's end to the next entry that is not purged.
-            SET v_from_lock_until = NULL, v_from_last_updated = NULL, v_from_id = NULL;
-            IF v_own_transaction THEN
-                SELECT `lock_until` INTO v_from_lock_until
+            -- Three ranges, each in the order of the index: bumped, or the lock ran out; never updated; the longest not
+            -- updated. The first is read from its end to see if there is anything, since MariaDB reads on past an empty
+            -- range's end to the next entry that is not purged.
+            SET v_due_until = v_now;
+            IF NOT v_joins THEN
+                SELECT MAX(`lock_until`) INTO v_due_until
                     FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                    WHERE `lock_until` <= v_now
-                    ORDER BY `lock_until` DESC
-                    LIMIT 1;
-                IF v_from_lock_until IS NOT NULL THEN
-                    SELECT `lock_until`, `last_updated`, `id` INTO v_from_lock_until, v_from_last_updated, v_from_id
-                        FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                        WHERE `lock_until` <= v_now
-                        ORDER BY `lock_until`, `last_updated`, `id`
-                        LIMIT 1;
-                END IF;
+                    WHERE `lock_until` <= v_now;
             END IF;
-            IF v_from_id IS NOT NULL OR NOT v_own_transaction THEN
+
+            IF NOT v_joins AND (v_attempt = 1 OR v_few AND v_attempt < 5) THEN
+                -- READ UNCOMMITTED, without locks: entries that others left and the server did not purge yet (a backup keeps
+                -- it from that) are passed over in no time, and claims of others that are about to commit are seen.
+                IF v_due_until IS NOT NULL THEN
+                    SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
+                    /*M! SET STATEMENT group_concat_max_len = 1073741824 FOR */
+                    SELECT v_wanted - COUNT(*), JSON_ARRAYAGG(`{{id_as_json}}`) INTO v_wanted, v_due
+                        FROM (
+                            SELECT `id`
+                                FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                                WHERE `lock_until` <= v_due_until
+                                ORDER BY `lock_until`, `last_updated`, `id`
+                                LIMIT v_left
+                        ) AS due;
+                END IF;
+                -- The two others are neighbours: their first id, their last one wanted, and all from here to there. (With a
+                -- LIMIT in a derived table MySQL would read thousands of entries ahead.)
+                IF v_wanted > 0 THEN
+                    SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
+                    SELECT v_wanted - 1, `last_updated`, `id`, JSON_ARRAY(`{{id_as_json}}`)
+                        INTO v_offset, v_from_last_updated, v_from_id, v_stale
+                        FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                        WHERE `lock_until` IS NULL AND (`last_updated` IS NULL OR `last_updated` <= v_stale_until)
+                        ORDER BY `last_updated`, `id`
+                        LIMIT 1;
+                    IF v_from_id IS NOT NULL AND v_offset > 0 THEN
+                        SET v_to_last_updated = v_stale_until;
+                        SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
+                        SELECT `last_updated`, `id` INTO v_to_last_updated, v_to_id
+                            FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                            WHERE `lock_until` IS NULL AND (`last_updated` IS NULL OR `last_updated` <= v_stale_until) AND (
+                                `last_updated` <=> v_from_last_updated AND `id` >= v_from_id
+                                OR `last_updated` > COALESCE(v_from_last_updated, -9223372036854775808))
+                            ORDER BY `last_updated`, `id`
+                            LIMIT v_offset, 1;
+                        SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
+                        /*M! SET STATEMENT group_concat_max_len = 1073741824 FOR */
+                        SELECT v_wanted - COUNT(*), JSON_ARRAYAGG(`{{id_as_json}}`) INTO v_wanted, v_stale
+                            FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                            WHERE `lock_until` IS NULL AND (
+                                `last_updated` <=> v_from_last_updated AND `id` >= v_from_id
+                                OR `last_updated` > COALESCE(v_from_last_updated, -9223372036854775808)
+                            ) AND (
+                                `last_updated` <=> v_to_last_updated AND (v_to_id IS NULL OR `id` <= v_to_id)
+                                OR `last_updated` < v_to_last_updated
+                                OR `last_updated` IS NULL AND v_to_last_updated IS NOT NULL);
+                        -- Others put ids in between.
+                        IF v_wanted < 0 THEN
+                            LEAVE attempt;
+                        END IF;
+                    ELSEIF v_from_id IS NOT NULL THEN
+                        SET v_wanted = 0;
+                    END IF;
+                END IF;
+            ELSE
+                -- In a transaction what is read without locks may be old; and in some other's, ids may be locked for long.
                 /*M! SET STATEMENT group_concat_max_len = 1073741824 FOR */
-                SELECT COUNT(*), JSON_ARRAYAGG(`{{id_as_json}}`) INTO v_picked, v_due
+                SELECT v_wanted - COUNT(*), JSON_ARRAYAGG(`{{id_as_json}}`) INTO v_wanted, v_due
                     FROM (
                         SELECT `id`
                             FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                            WHERE `lock_until` <= v_now AND (
-                                v_from_id IS NULL
-                                OR `lock_until` > v_from_lock_until
-                                OR `lock_until` = v_from_lock_until
-                                    AND `last_updated` > COALESCE(v_from_last_updated, -9223372036854775808)
-                                OR `lock_until` = v_from_lock_until
-                                    AND `last_updated` <=> v_from_last_updated AND `id` >= v_from_id)
+                            WHERE `lock_until` <= v_due_until
                             ORDER BY `lock_until`, `last_updated`, `id`
                             LIMIT v_left
                             FOR UPDATE SKIP LOCKED
                     ) AS due;
-                SET v_left = v_left - v_picked;
-            END IF;
-
-            -- 2. Never updated.
-            SET v_from_id = NULL;
-            IF v_left > 0 AND v_own_transaction THEN
-                SELECT `id` INTO v_from_id
-                    FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                    WHERE `lock_until` IS NULL AND `last_updated` IS NULL
-                    ORDER BY `id`
-                    LIMIT 1;
-            END IF;
-            IF v_left > 0 AND (v_from_id IS NOT NULL OR NOT v_own_transaction) THEN
                 /*M! SET STATEMENT group_concat_max_len = 1073741824 FOR */
-                SELECT COUNT(*), JSON_ARRAYAGG(`{{id_as_json}}`) INTO v_picked, v_never
+                SELECT v_wanted - COUNT(*), JSON_ARRAYAGG(`{{id_as_json}}`) INTO v_wanted, v_never
                     FROM (
                         SELECT `id`
                             FROM `{{loop}}` FORCE INDEX (`lock_until`)
                             WHERE `lock_until` IS NULL AND `last_updated` IS NULL
-                                AND (v_from_id IS NULL OR `id` >= v_from_id)
                             ORDER BY `id`
-                            LIMIT v_left
+                            LIMIT v_wanted
                             FOR UPDATE SKIP LOCKED
                     ) AS never;
-                SET v_left = v_left - v_picked;
-            END IF;
-
-            -- 3. The longest not updated.
-            SET v_from_id = NULL;
-            IF v_left > 0 AND v_own_transaction THEN
-                SELECT `last_updated`, `id` INTO v_from_last_updated, v_from_id
-                    FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                    WHERE `lock_until` IS NULL AND `last_updated` <= v_stale_until
-                    ORDER BY `last_updated`, `id`
-                    LIMIT 1;
-            END IF;
-            IF v_left > 0 AND (v_from_id IS NOT NULL OR NOT v_own_transaction) THEN
                 /*M! SET STATEMENT group_concat_max_len = 1073741824 FOR */
-                SELECT COUNT(*), JSON_ARRAYAGG(`{{id_as_json}}`) INTO v_picked, v_stale
+                SELECT v_wanted - COUNT(*), JSON_ARRAYAGG(`{{id_as_json}}`) INTO v_wanted, v_stale
                     FROM (
                         SELECT `id`
                             FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                            WHERE `lock_until` IS NULL AND `last_updated` <= v_stale_until AND (
-                                v_from_id IS NULL
-                                OR `last_updated` > v_from_last_updated
-                                OR `last_updated` = v_from_last_updated AND `id` >= v_from_id)
+                            WHERE `lock_until` IS NULL AND `last_updated` <= v_stale_until
                             ORDER BY `last_updated`, `id`
-                            LIMIT v_left
+                            LIMIT v_wanted
                             FOR UPDATE SKIP LOCKED
                     ) AS stale;
-                SET v_left = v_left - v_picked;
             END IF;
 
+            SET v_found = v_left - v_wanted;
+            IF v_found = 0 THEN
+                LEAVE attempts;
+            END IF;
             -- A server cuts an aggregate that outgrows its packet.
-            IF in_max_ids - v_left <> COALESCE(JSON_LENGTH(v_due), 0)
+            IF v_found <> COALESCE(JSON_LENGTH(v_due), 0)
                 + COALESCE(JSON_LENGTH(v_never), 0) + COALESCE(JSON_LENGTH(v_stale), 0)
             THEN
                 SET v_error = CONCAT('max_ids: ', in_max_ids, ' ids are more than max_allowed_packet holds');
                 SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = v_error;
             END IF;
-            SET v_ids = CONCAT('[', CONCAT_WS(',', v_due, v_never, v_stale), ']');
+            SET v_candidates = CONCAT_WS(',', v_due, v_never, v_stale);
+            SET v_ids = CONCAT('[', v_candidates,
+                IF(v_mutex IS NULL, '', CONCAT(',[', JSON_EXTRACT(CONCAT('[', v_candidates, ']'), '$[0][0]'), ']')), ']');
 
-            -- All of them are there, and locked. It is no UPDATE, since on MariaDB an error while a row is being updated
-            -- goes past every handler, and the transaction would stay open.
-            IF v_row_locks THEN
-                INSERT INTO `{{loop}}` (`id`)
-                    SELECT `{{id}}`
-                        FROM JSON_TABLE(v_ids, '$[*][*]' COLUMNS (v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids
-                    ON DUPLICATE KEY UPDATE `lock_until` = v_lock_until;
-            ELSE
-                -- Without row locks an id may be removed meanwhile, and must not come back.
-                /*M! SET STATEMENT sql_safe_updates = 0 FOR */
-                UPDATE JSON_TABLE(v_ids, '$[*][*]' COLUMNS (v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids
-                    STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = `{{id}}`
-                    SET t.`lock_until` = v_lock_until;
+            -- Each candidate is looked at again, as it is now, and locked, unless somebody else has: the first that can't be
+            -- had ends the claim. LAST_INSERT_ID counts on, so that afterwards it is known which they are. (Why it is no
+            -- UPDATE: see sql/README.md.) At the end of the list the first one stands again. By then all are updated, and
+            -- the next one may come: it sees that they are locked, though the commit may take its time.
+            DO LAST_INSERT_ID(0);
+            INSERT INTO `{{loop}}` (`id`)
+                SELECT t.`id`
+                    FROM (
+                        SELECT position, `{{id}}` AS k
+                            FROM JSON_TABLE(v_ids, '$[*][*]' COLUMNS (
+                                position FOR ORDINALITY,
+                                v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids
+                    ) AS candidates
+                    STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = candidates.k
+                    WHERE t.`lock_until` <= v_now
+                        OR t.`lock_until` IS NULL AND (t.`last_updated` IS NULL OR t.`last_updated` <= v_stale_until)
+                    FOR UPDATE SKIP LOCKED
+                ON DUPLICATE KEY UPDATE
+                    `lock_until` = IF(LAST_INSERT_ID() = candidates.position - 1 AND LAST_INSERT_ID(candidates.position)
+                            AND IF(candidates.position > v_found, RELEASE_LOCK(v_mutex) IS NULL, FALSE) IS NOT NULL,
+                        v_lock_until, `{{loop}}`.`lock_until`);
+            SET v_claimed = LEAST(LAST_INSERT_ID(), v_found);
+
+            IF v_claimed < v_found THEN
+                SELECT JSON_ARRAYAGG(v) INTO v_candidates
+                    FROM JSON_TABLE(v_ids, '$[*][*]' COLUMNS (
+                        position FOR ORDINALITY,
+                        v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids
+                    WHERE position <= v_claimed;
             END IF;
-            -- Who comes next sees these ids as locked already: the commit may take its time.
-            DO IF(v_mutex IS NULL, NULL, RELEASE_LOCK(v_mutex));
-            IF v_own_transaction THEN
-                COMMIT AND NO CHAIN NO RELEASE;
+            IF v_claimed > 0 THEN
+                SET v_claims = CONCAT_WS(',', v_claims, v_candidates);
             END IF;
-            LEAVE claim;
+            -- If all were had, and fewer than wanted, there are no more.
+            SET v_left = IF(v_claimed = v_found AND v_wanted > 0, 0, v_left - v_claimed);
         END;
-    END LOOP;
+    END WHILE;
 
-    -- Only now, after the commit, may anyone use the ids.
+    DO LAST_INSERT_ID(v_last_insert_id), IF(v_mutex IS NULL, NULL, RELEASE_LOCK(v_mutex));
+
+    -- In their order, in which JSON_TABLE goes through an array: to sort them would take twice as long as to read them.
     SELECT `{{id}}` AS `id`, v_lock_until AS `lock_until`
-        FROM JSON_TABLE(v_ids, '$[*][*]' COLUMNS (
-            position FOR ORDINALITY,
-            v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids
-        ORDER BY position;
+        FROM JSON_TABLE(CONCAT('[', COALESCE(v_claims, ''), ']'), '$[*][*]' COLUMNS (
+            v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids;
 END

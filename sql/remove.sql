@@ -7,6 +7,7 @@ CREATE PROCEDURE `{{loop}}_remove`(
 BEGIN
     -- {{declare_ids}}
 
+    -- {{read_ids}}
     -- {{check_ids}}
 
     /*M! SET STATEMENT sql_safe_updates = 0 FOR */

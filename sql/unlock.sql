@@ -8,28 +8,28 @@ CREATE PROCEDURE `{{loop}}_unlock`(
     COMMENT 'doloop {{version}}: unlocks ids without marking them updated. auto_add (TRUE): unknown ids are added. lease (NULL): a lock that is no longer this one stays. Answers: unlocked, the ids added or whose lock was opened'
 BEGIN
     -- {{declare_ids}}
-    -- {{declare_counting}}
+    -- {{declare_inserting}}
 
-    -- {{check_ids}}
+    -- {{read_ids}}
 
     DO LAST_INSERT_ID(0);
     IF COALESCE(in_auto_add, TRUE) THEN
-        -- LAST_INSERT_ID counts the rows left as they were.
-        INSERT INTO `{{loop}}` (`id`)
-            SELECT ids.k FROM `{{sorted_ids}}` AS ids
+        -- LAST_INSERT_ID counts the ids, less the rows left as they were.
+        INSERT INTO `{{loop}}` (`id`, `failures`)
+            SELECT ids.k, IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), 0, 0) FROM `{{sorted_ids}}` AS ids
             ON DUPLICATE KEY UPDATE
                 `lock_until` = IF(`lock_until` = COALESCE(in_lease, `lock_until`),
                     NULL,
-                    IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), `lock_until`, `lock_until`));
-        SET v_count = v_count - LAST_INSERT_ID();
+                    IF(LAST_INSERT_ID(LAST_INSERT_ID() - 1), `lock_until`, `lock_until`));
     ELSE
+        -- {{check_ids}}
         /*M! SET STATEMENT sql_safe_updates = 0 FOR */
         UPDATE `{{sorted_ids}}` AS ids
             STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k
             SET t.`lock_until` = IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), NULL, NULL)
             WHERE t.`lock_until` = COALESCE(in_lease, t.`lock_until`);
-        SET v_count = LAST_INSERT_ID();
     END IF;
+    SET v_count = LAST_INSERT_ID();
     DO LAST_INSERT_ID(v_last_insert_id);
 
     SELECT v_count AS `unlocked`;
