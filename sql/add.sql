@@ -8,19 +8,17 @@ CREATE PROCEDURE `{{loop}}_add`(
 BEGIN
     DECLARE v_last_updated BIGINT DEFAULT IF(in_updated, UNIX_TIMESTAMP(), NULL);
     -- {{declare_ids}}
-    -- {{declare_inserting}}
+    -- {{declare_writing}}
 
     -- {{read_ids}}
-
-    -- LAST_INSERT_ID counts the ids, less the rows that were there before.
-    DO LAST_INSERT_ID(0);
-    INSERT INTO `{{loop}}` (`id`, `last_updated`)
-        SELECT ids.k, IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), v_last_updated, v_last_updated)
-            FROM `{{sorted_ids}}` AS ids
-        ON DUPLICATE KEY UPDATE
-            `failures` = IF(LAST_INSERT_ID(LAST_INSERT_ID() - 1), `failures`, `failures`);
-    SET v_count = LAST_INSERT_ID();
-    DO LAST_INSERT_ID(v_last_insert_id);
+    -- {{begin_writing}}
+            -- LAST_INSERT_ID counts the ids, less the rows that were there before.
+            INSERT INTO `{{loop}}` (`id`, `last_updated`)
+                SELECT ids.k, IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), v_last_updated, v_last_updated)
+                    FROM `{{sorted_ids}}` AS ids
+                ON DUPLICATE KEY UPDATE
+                    `failures` = IF(LAST_INSERT_ID(LAST_INSERT_ID() - 1), `failures`, `failures`);
+    -- {{end_writing}}
 
     SELECT v_count AS `added`;
 END

@@ -9,7 +9,7 @@ CREATE PROCEDURE `{{loop}}_bump`(
 BEGIN
     DECLARE v_until BIGINT;
     -- {{declare_ids}}
-    -- {{declare_inserting}}
+    -- {{declare_writing}}
 
     SET in_lock_for = COALESCE(in_lock_for, 0);
     IF in_lock_for NOT BETWEEN -2147483647 AND 2147483647 THEN
@@ -18,26 +18,28 @@ BEGIN
     END IF;
     SET v_until = UNIX_TIMESTAMP() + in_lock_for;
     -- {{read_ids}}
-
-    DO LAST_INSERT_ID(0);
-    IF COALESCE(in_auto_add, TRUE) THEN
-        -- LAST_INSERT_ID counts the ids, less the rows left as they were.
-        INSERT INTO `{{loop}}` (`id`, `lock_until`)
-            SELECT ids.k, IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), v_until, v_until) FROM `{{sorted_ids}}` AS ids
-            ON DUPLICATE KEY UPDATE
-                `lock_until` = IF(COALESCE(`lock_until` > v_until, TRUE),
-                    v_until,
-                    IF(LAST_INSERT_ID(LAST_INSERT_ID() - 1), `lock_until`, `lock_until`));
-    ELSE
+    IF NOT in_auto_add THEN
         -- {{check_ids}}
-        /*M! SET STATEMENT sql_safe_updates = 0 FOR */
-        UPDATE `{{sorted_ids}}` AS ids
-            STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k
-            SET t.`lock_until` = IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), v_until, v_until)
-            WHERE COALESCE(t.`lock_until` > v_until, TRUE);
     END IF;
-    SET v_count = LAST_INSERT_ID();
-    DO LAST_INSERT_ID(v_last_insert_id);
+    -- {{begin_writing}}
+            IF COALESCE(in_auto_add, TRUE) THEN
+                -- LAST_INSERT_ID counts the ids, less the rows left as they were.
+                INSERT INTO `{{loop}}` (`id`, `lock_until`)
+                    SELECT ids.k, IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), v_until, v_until) FROM `{{sorted_ids}}` AS ids
+                    ON DUPLICATE KEY UPDATE
+                        `lock_until` = IF(COALESCE(`lock_until` > v_until, TRUE),
+                            v_until,
+                            IF(LAST_INSERT_ID(LAST_INSERT_ID() - 1), `lock_until`, `lock_until`));
+            ELSE
+                INSERT INTO `{{loop}}` (`id`)
+                    SELECT t.`id` FROM `{{sorted_ids}}` AS ids
+                        STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k
+                        WHERE COALESCE(t.`lock_until` > v_until, TRUE)
+                        FOR UPDATE
+                    ON DUPLICATE KEY UPDATE
+                        `lock_until` = IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), v_until, v_until);
+            END IF;
+    -- {{end_writing}}
 
     SELECT v_count AS `bumped`;
 END

@@ -10,7 +10,7 @@ BEGIN
     DECLARE v_now BIGINT DEFAULT UNIX_TIMESTAMP();
     DECLARE v_until BIGINT;
     -- {{declare_ids}}
-    -- {{declare_counting}}
+    -- {{declare_writing}}
 
     SET in_lock_for = COALESCE(in_lock_for, 3600);
     IF in_lock_for NOT BETWEEN 1 AND 2147483647 THEN
@@ -20,16 +20,15 @@ BEGIN
     SET v_until = v_now + in_lock_for;
     -- {{read_ids}}
     -- {{check_ids}}
-
-    -- LAST_INSERT_ID counts the rows found.
-    DO LAST_INSERT_ID(0);
-    /*M! SET STATEMENT sql_safe_updates = 0 FOR */
-    UPDATE `{{sorted_ids}}` AS ids
-        STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k
-        SET t.`lock_until` = IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), v_until, v_until)
-        WHERE t.`lock_until` > v_now AND t.`lock_until` = COALESCE(in_lease, t.`lock_until`);
-    SET v_count = LAST_INSERT_ID();
-    DO LAST_INSERT_ID(v_last_insert_id);
+    -- {{begin_writing}}
+            INSERT INTO `{{loop}}` (`id`)
+                SELECT t.`id` FROM `{{sorted_ids}}` AS ids
+                    STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k
+                    WHERE t.`lock_until` > v_now AND t.`lock_until` = COALESCE(in_lease, t.`lock_until`)
+                    FOR UPDATE
+                ON DUPLICATE KEY UPDATE
+                    `lock_until` = IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), v_until, v_until);
+    -- {{end_writing}}
 
     SELECT v_count AS `extended`, IF(v_count = 0, NULL, v_until) AS `lock_until`;
 END

@@ -9,7 +9,7 @@ CREATE PROCEDURE `{{loop}}_fail`(
 BEGIN
     DECLARE v_now BIGINT DEFAULT UNIX_TIMESTAMP();
     -- {{declare_ids}}
-    -- {{declare_counting}}
+    -- {{declare_writing}}
 
     IF in_retry_in NOT BETWEEN 0 AND 2147483647 THEN
         SET v_error = CONCAT('retry_in: ', in_retry_in, ' is not a number of seconds from 0 to 2147483647');
@@ -17,18 +17,17 @@ BEGIN
     END IF;
     -- {{read_ids}}
     -- {{check_ids}}
-
-    -- LAST_INSERT_ID counts the rows found.
-    -- lock_until comes first: it looks at the failures before this one.
-    DO LAST_INSERT_ID(0);
-    /*M! SET STATEMENT sql_safe_updates = 0 FOR */
-    UPDATE `{{sorted_ids}}` AS ids
-        STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k
-        SET t.`lock_until` = v_now + COALESCE(in_retry_in, LEAST(60 << LEAST(t.`failures`, 11), 86400)),
-            t.`failures` = IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), LEAST(t.`failures` + 1, 65535), NULL)
-        WHERE in_lease IS NULL OR t.`lock_until` = in_lease;
-    SET v_count = LAST_INSERT_ID();
-    DO LAST_INSERT_ID(v_last_insert_id);
+    -- {{begin_writing}}
+            -- lock_until comes first: it looks at the failures before this one.
+            INSERT INTO `{{loop}}` (`id`)
+                SELECT t.`id` FROM `{{sorted_ids}}` AS ids
+                    STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k
+                    WHERE in_lease IS NULL OR t.`lock_until` = in_lease
+                    FOR UPDATE
+                ON DUPLICATE KEY UPDATE
+                    `lock_until` = v_now + COALESCE(in_retry_in, LEAST(60 << LEAST(`{{loop}}`.`failures`, 11), 86400)),
+                    `failures` = IF(LAST_INSERT_ID(LAST_INSERT_ID() + 1), LEAST(`{{loop}}`.`failures` + 1, 65535), NULL);
+    -- {{end_writing}}
 
     SELECT v_count AS `failed`;
 END

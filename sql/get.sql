@@ -31,6 +31,7 @@ BEGIN
     DECLARE v_joins BOOLEAN DEFAULT NOT @@autocommit;
     DECLARE v_attempt INT DEFAULT 0;
     DECLARE v_mutex VARCHAR(64) CHARACTER SET ascii;
+    DECLARE v_got INT;
     DECLARE v_last_insert_id BIGINT UNSIGNED DEFAULT LAST_INSERT_ID();
 
     SET in_lock_for = COALESCE(in_lock_for, 3600), in_min_loop_time = COALESCE(in_min_loop_time, 3600);
@@ -75,7 +76,8 @@ BEGIN
             -- alone. A name serves for a second, so that a lock that somebody's KILL left behind holds up nobody for long.
             IF v_mutex IS NULL AND (NOT v_few OR v_attempt > 1) THEN
                 SET v_mutex = CONCAT('doloop ', CRC32(DATABASE()), ' ', CRC32('{{loop}}'), ' ', UNIX_TIMESTAMP());
-                DO GET_LOCK(v_mutex, 1);
+                -- (MariaDB forgets a KILL that meets GET_LOCK in a DO.)
+                SET v_got = GET_LOCK(v_mutex, 1);
             END IF;
             -- Not before that was waited for: a lock on ids is to last its time.
             IF v_claims IS NULL THEN
@@ -205,9 +207,9 @@ BEGIN
                 IF(v_mutex IS NULL, '', CONCAT(',[', JSON_EXTRACT(CONCAT('[', v_candidates, ']'), '$[0][0]'), ']')), ']');
 
             -- Each candidate is looked at again, as it is now, and locked, unless somebody else has: the first that can't be
-            -- had ends the claim. LAST_INSERT_ID counts on, so that afterwards it is known which they are. (Why it is no
-            -- UPDATE: see sql/README.md.) At the end of the list the first one stands again. By then all are updated, and
-            -- the next one may come: it sees that they are locked, though the commit may take its time.
+            -- had (or stands there twice) ends the claim. LAST_INSERT_ID counts on, so that afterwards it is known which they are.
+            -- At the end of the list the first one stands again. By then all are updated, and the next one may come: it sees
+            -- that they are locked, though the commit may take its time.
             DO LAST_INSERT_ID(0);
             INSERT INTO `{{loop}}` (`id`)
                 SELECT t.`id`
@@ -222,10 +224,12 @@ BEGIN
                         OR t.`lock_until` IS NULL AND (t.`last_updated` IS NULL OR t.`last_updated` <= v_stale_until)
                     FOR UPDATE SKIP LOCKED
                 ON DUPLICATE KEY UPDATE
-                    `lock_until` = IF(LAST_INSERT_ID() = candidates.position - 1 AND LAST_INSERT_ID(candidates.position)
-                            AND IF(candidates.position > v_found, RELEASE_LOCK(v_mutex) IS NULL, FALSE) IS NOT NULL,
-                        v_lock_until, `{{loop}}`.`lock_until`);
-            SET v_claimed = LEAST(LAST_INSERT_ID(), v_found);
+                    `lock_until` = IF(COALESCE(`{{loop}}`.`lock_until` <= v_now, TRUE)
+                            AND LAST_INSERT_ID() = candidates.position - 1 AND LAST_INSERT_ID(candidates.position),
+                        v_lock_until,
+                        IF(candidates.position > v_found AND RELEASE_LOCK(v_mutex),
+                            `{{loop}}`.`lock_until`, `{{loop}}`.`lock_until`));
+            SET v_claimed = LAST_INSERT_ID();
 
             IF v_claimed < v_found THEN
                 SELECT JSON_ARRAYAGG(v) INTO v_candidates

@@ -6,13 +6,16 @@ CREATE PROCEDURE `{{loop}}_remove`(
     COMMENT 'doloop {{version}}: takes ids out. Answers: removed, the ids that were in'
 BEGIN
     -- {{declare_ids}}
+    -- {{declare_writing}}
 
     -- {{read_ids}}
     -- {{check_ids}}
+    -- {{begin_writing}}
+            /*M! SET STATEMENT sql_safe_updates = 0 FOR */
+            DELETE t FROM `{{sorted_ids}}` AS ids
+                STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k;
+            DO LAST_INSERT_ID(ROW_COUNT());
+    -- {{end_writing}}
 
-    /*M! SET STATEMENT sql_safe_updates = 0 FOR */
-    DELETE t FROM `{{sorted_ids}}` AS ids
-        STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k;
-
-    SELECT ROW_COUNT() AS `removed`;
+    SELECT v_count AS `removed`;
 END
