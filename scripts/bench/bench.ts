@@ -107,7 +107,7 @@ async function measureSection(name: SectionName, server: Server, quick: boolean,
   const bench: Bench = {
     async open() {
       const settings = connectionSettings({ url: server.url, database: DATABASE });
-      const connection = await createConnection({ ...settings, multipleStatements: true });
+      const connection = await createConnection(settings);
       closing.push(() => connection.destroy());
       return connection;
     },
