@@ -6,7 +6,7 @@ import { CONTENDERS, type Contender, type ContenderName } from '../scripts/bench
 import { makeLoop } from '../scripts/bench/table.js';
 import { connect, rows } from './harness.js';
 
-const open = () => connect({ multipleStatements: true });
+const open = () => connect();
 const SIZE = 2_500;
 const RIVALS: ContenderName[] = ['doloop', 'byHand', 'original'];
 
