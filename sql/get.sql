@@ -94,8 +94,9 @@ BEGIN
             END IF;
 
             -- Three ranges, each in the order of the index: bumped, or the lock ran out; never updated; the longest not
-            -- updated. The first is read from its end to see if there is anything, since MariaDB reads on past an empty
-            -- range's end to the next entry that is not purged.
+            -- updated. (MySQL, where it takes the table for a tiny one, reads a whole index rather than a range, if only
+            -- the index has all columns that a query names: hence failures.) The first is read from its end to see if
+            -- there is anything, since MariaDB reads on past an empty range's end to the next entry that is not purged.
             SET v_due_until = v_now;
             IF NOT v_joins THEN
                 SELECT MAX(`lock_until`) INTO v_due_until
@@ -113,7 +114,7 @@ BEGIN
                         FROM (
                             SELECT `id`
                                 FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                                WHERE `lock_until` <= v_due_until
+                                WHERE /*!80000 `failures` >= 0 AND */ `lock_until` <= v_due_until
                                 ORDER BY `lock_until`, `last_updated`, `id`
                                 LIMIT v_left
                         ) AS due;
@@ -125,7 +126,7 @@ BEGIN
                     SELECT v_wanted - 1, `last_updated`, `id`, JSON_ARRAY(`{{id_as_json}}`)
                         INTO v_offset, v_from_last_updated, v_from_id, v_stale
                         FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                        WHERE `lock_until` IS NULL AND (`last_updated` IS NULL OR `last_updated` <= v_stale_until)
+                        WHERE /*!80000 `failures` >= 0 AND */ `lock_until` IS NULL AND (`last_updated` IS NULL OR `last_updated` <= v_stale_until)
                         ORDER BY `last_updated`, `id`
                         LIMIT 1;
                     IF v_from_id IS NOT NULL AND v_offset > 0 THEN
@@ -133,7 +134,7 @@ BEGIN
                         SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
                         SELECT `last_updated`, `id` INTO v_to_last_updated, v_to_id
                             FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                            WHERE `lock_until` IS NULL AND (`last_updated` IS NULL OR `last_updated` <= v_stale_until) AND (
+                            WHERE /*!80000 `failures` >= 0 AND */ `lock_until` IS NULL AND (`last_updated` IS NULL OR `last_updated` <= v_stale_until) AND (
                                 `last_updated` <=> v_from_last_updated AND `id` >= v_from_id
                                 OR `last_updated` > COALESCE(v_from_last_updated, -9223372036854775808))
                             ORDER BY `last_updated`, `id`
@@ -142,7 +143,7 @@ BEGIN
                         /*M! SET STATEMENT group_concat_max_len = 1073741824 FOR */
                         SELECT v_wanted - COUNT(*), JSON_ARRAYAGG(`{{id_as_json}}`) INTO v_wanted, v_stale
                             FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                            WHERE `lock_until` IS NULL AND (
+                            WHERE /*!80000 `failures` >= 0 AND */ `lock_until` IS NULL AND (
                                 `last_updated` <=> v_from_last_updated AND `id` >= v_from_id
                                 OR `last_updated` > COALESCE(v_from_last_updated, -9223372036854775808)
                             ) AND (
@@ -164,7 +165,7 @@ BEGIN
                     FROM (
                         SELECT `id`
                             FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                            WHERE `lock_until` <= v_due_until
+                            WHERE /*!80000 `failures` >= 0 AND */ `lock_until` <= v_due_until
                             ORDER BY `lock_until`, `last_updated`, `id`
                             LIMIT v_left
                             FOR UPDATE SKIP LOCKED
@@ -174,7 +175,7 @@ BEGIN
                     FROM (
                         SELECT `id`
                             FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                            WHERE `lock_until` IS NULL AND `last_updated` IS NULL
+                            WHERE /*!80000 `failures` >= 0 AND */ `lock_until` IS NULL AND `last_updated` IS NULL
                             ORDER BY `id`
                             LIMIT v_wanted
                             FOR UPDATE SKIP LOCKED
@@ -184,7 +185,7 @@ BEGIN
                     FROM (
                         SELECT `id`
                             FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                            WHERE `lock_until` IS NULL AND `last_updated` <= v_stale_until
+                            WHERE /*!80000 `failures` >= 0 AND */ `lock_until` IS NULL AND `last_updated` <= v_stale_until
                             ORDER BY `last_updated`, `id`
                             LIMIT v_wanted
                             FOR UPDATE SKIP LOCKED
