@@ -7,6 +7,7 @@ import { leftBehind } from './left-behind.js';
 import { reads } from './reads.js';
 import type { Section } from './section.js';
 import { size } from './size.js';
+import { soak } from './soak.js';
 
 export const SECTIONS = {
   cells,
@@ -14,6 +15,7 @@ export const SECTIONS = {
   reads,
   'left-behind': leftBehind,
   client,
+  soak,
 } satisfies Record<string, Section<unknown>>;
 
 export type SectionName = keyof typeof SECTIONS;
