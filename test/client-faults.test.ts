@@ -269,7 +269,7 @@ suite('calls that are killed', () => {
     assert.equal(await new DoLoop(pool, table).did([1, 2]), 2);
   });
 
-  test('KILL QUERY in a get, which has a transaction open: nothing of it stays', async () => {
+  test('KILL QUERY: a get that waits for the table locks nothing, and its connection is closed, too', async () => {
     const { table, loop } = await makeLoop(connection);
     await loop.add([1, 2]);
     const holder = await connectHolder();

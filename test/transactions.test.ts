@@ -310,23 +310,6 @@ for (const procedure of writing) {
     assert.deepEqual(await contents(observer, table), before);
   });
 
-  test(`a kill of the waiting ${procedure} (1317) leaves nothing that is not gone with a rollback`, async t => {
-    await newDay();
-    const before = await contents(observer, table);
-    const other = await sessionOf(t, 'START TRANSACTION', ...locksAgainst(procedure));
-    const session = await sessionOf(t);
-    const refusal = assert.rejects(call(session, procedure), { errno: 1317 });
-    await waiting(session.threadId);
-    await observer.query(`KILL QUERY ${session.threadId}`);
-    await refusal;
-    await other.query('ROLLBACK');
-    assert.deepEqual(await contents(observer, table), before);
-    await session.query('ROLLBACK');
-    await noneOpen(session);
-    assert.deepEqual(await contents(observer, table), before);
-    assert.deepEqual(await ids(observer, 9), [5, 1, 4, 2]);
-  });
-
   test(`a kill of the waiting ${procedure} leaves the caller's transaction open and whole`, async t => {
     await newDay();
     const before = await contents(observer, table);
