@@ -186,7 +186,7 @@ export const soak: Section<SoakRow> = {
   title: 'Everything at once',
   about:
     `All procedures on one loop for ten minutes (with --quick: ten seconds), by ${CONNECTIONS} connections, half of them ` +
-    `with the client, some calls in transactions; and ${KILLS_PER_SECOND} KILL QUERYs a second. How long the calls took, ms, ` +
+    `with the client, some calls in transactions; and up to ${KILLS_PER_SECOND} KILL QUERYs a second. How long the calls took, ms, ` +
     'and what was counted. A violation is an id with two holders or none, half of a call done, a count that is wrong, ' +
     'anything that a killed call leaves to the next, an error that is not the KILL’s, and the like.',
   columns: [
