@@ -233,14 +233,28 @@ BEGIN
             SET v_claimed = LAST_INSERT_ID();
 
             IF v_claimed < v_found THEN
+                /*M! SET STATEMENT group_concat_max_len = 1073741824 FOR */
                 SELECT JSON_ARRAYAGG(v) INTO v_candidates
                     FROM JSON_TABLE(v_ids, '$[*][*]' COLUMNS (
                         position FOR ORDINALITY,
                         v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids
                     WHERE position <= v_claimed;
             END IF;
+            IF v_claims IS NOT NULL AND v_claimed > 0 THEN
+                -- What was claimed before, somebody may have unlocked since, so that it was claimed once more.
+                /*M! SET STATEMENT group_concat_max_len = 1073741824 FOR */
+                SELECT JSON_ARRAYAGG(v) INTO v_candidates
+                    FROM (
+                        SELECT MIN(v) AS v
+                            FROM JSON_TABLE(CONCAT('[', v_claims, ',', v_candidates, ']'), '$[*][*]' COLUMNS (
+                                position FOR ORDINALITY,
+                                v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids
+                            GROUP BY CAST(v AS BINARY)
+                            ORDER BY MIN(position) LIMIT 18446744073709551615
+                    ) AS claims;
+            END IF;
             IF v_claimed > 0 THEN
-                SET v_claims = CONCAT_WS(',', v_claims, v_candidates);
+                SET v_claims = v_candidates;
             END IF;
             -- If all were had, and fewer than wanted, there are no more.
             SET v_left = IF(v_claimed = v_found AND v_wanted > 0, 0, v_left - v_claimed);
