@@ -36,11 +36,11 @@ const KILLED = 1317;
  * Text of JSON or a number as it goes into SQL. What has any other character than these goes in hexadecimal, so that
  * neither sql_mode nor the character set nor the pool's queryFormat (`:name`) can make a value anything but a value.
  */
-const HARMLESS = /^[\w[\]",. -]*$/;
+const HARMFUL = /[^\w[\]",. -]/;
 
 function literal(value: Argument): string {
   if (typeof value === 'string') {
-    return HARMLESS.test(value) ? `'${value}'` : `_utf8mb4 X'${Buffer.from(value).toString('hex')}'`;
+    return HARMFUL.test(value) ? `_utf8mb4 X'${Buffer.from(value).toString('hex')}'` : `'${value}'`;
   }
   return String(value).toUpperCase();
 }

@@ -12,7 +12,10 @@ export type Ids<Id extends LoopId> = Id | Iterable<Id>;
  */
 export function idsToJson(ids: unknown): string[] {
   const isOne = typeof ids !== 'object' || ids === null || ids instanceof Uint8Array || !(Symbol.iterator in ids);
-  return Array.from(isOne ? [ids] : (ids as Iterable<unknown>), idToJson);
+  if (isOne) return [idToJson(ids)];
+  const json: string[] = [];
+  for (const id of ids as Iterable<unknown>) json.push(idToJson(id));
+  return json;
 }
 
 function idToJson(id: unknown): string {

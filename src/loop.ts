@@ -1,5 +1,5 @@
 import type { Connection, Pool } from 'mysql2/promise';
-import { Batch, toBatch } from './batch.js';
+import { Batch } from './batch.js';
 import { type Argument, asOne, call, settle, use, type Work } from './call.js';
 import { explained } from './errors.js';
 import { chunk, type Ids, idsToJson, type LoopId, shown } from './ids.js';
@@ -184,10 +184,10 @@ export class DoLoop<Id extends LoopId = number> {
       dryRun: isFlag,
     });
     const rows = await this.#call('get', [maxIds, lockFor, minLoopTime], options);
-    return toBatch(
-      rows.map(row => row.id as Id),
-      (rows[0]?.lock_until as number | undefined) ?? null,
-    );
+    const batch = new Batch<Id>();
+    for (const row of rows) batch.push(row.id as Id);
+    batch.lease = (rows[0]?.lock_until as number | undefined) ?? null;
+    return batch;
   }
 
   /** Marks ids as updated now and unlocks them. Resolves to the number of ids marked. */
@@ -320,15 +320,19 @@ export class DoLoop<Id extends LoopId = number> {
 
   /** The ids as JSON, in as few pieces as the server's max_allowed_packet lets through. */
   async #chunks(ids: Ids<Id>): Promise<string[]> {
-    const json = [...new Set(idsToJson(ids))];
+    const json = idsToJson(ids);
     const whole = `[${json.join()}]`;
-    if (Buffer.byteLength(whole) <= SMALL_BYTES) return [whole];
+    const bytes = Buffer.byteLength(whole);
+    if (bytes <= SMALL_BYTES) return [whole];
     this.#packetBytes ??= await this.#use(async connection => {
       const { rows } = await run(connection, 'SELECT @@max_allowed_packet AS bytes');
       return Number(rows[0]!.bytes);
     });
     // In hexadecimal each byte takes two.
-    return chunk(json, Math.floor(this.#packetBytes / 2) - 1024);
+    const maxBytes = Math.floor(this.#packetBytes / 2) - 1024;
+    if (bytes <= maxBytes) return [whole];
+    // In one piece an id that stands twice counts once by itself.
+    return chunk([...new Set(json)], maxBytes);
   }
 
   #run(connection: Connection, procedure: Procedure, args: readonly Argument[]): Promise<Answer> {

@@ -36,6 +36,7 @@ export async function run(connection: Connection | PoolConnection, sql: string):
     rowsAsArray: false,
     nestTables: false,
     namedPlaceholders: false,
+    supportBigNumbers: true,
     typeCast: exact,
   };
   const [result] = await connection.query(options);
@@ -52,7 +53,7 @@ type TypeCast = Extract<QueryOptions['typeCast'], (...args: never) => unknown>;
 const exact: TypeCast = (field, next) => {
   switch (field.type) {
     case 'LONGLONG':
-      return wholeNumber(field.string());
+      return wholeNumber(next());
     case 'DECIMAL':
     case 'NEWDECIMAL':
     case 'DATE':
@@ -63,10 +64,11 @@ const exact: TypeCast = (field, next) => {
   }
 };
 
-function wholeNumber(text: string | null): number | bigint | null {
-  if (text === null) return null;
-  const number = Number(text);
-  return Number.isSafeInteger(number) ? number : BigInt(text);
+/** What mysql2 reads exactly: a number, or text where that is not safe, or always with `bigNumberStrings`. */
+function wholeNumber(read: unknown): unknown {
+  if (typeof read !== 'string') return read;
+  const number = Number(read);
+  return Number.isSafeInteger(number) ? number : BigInt(read);
 }
 
 /** What is known of an error of mysql2: the server's number and SQLSTATE, or a code of the driver or the network. */
