@@ -42,7 +42,7 @@ function literal(value: Argument): string {
   if (typeof value === 'string') {
     return HARMFUL.test(value) ? `_utf8mb4 X'${Buffer.from(value).toString('hex')}'` : `'${value}'`;
   }
-  return String(value).toUpperCase();
+  return String(value);
 }
 
 /** CALL of one procedure of a loop: one round trip. */
@@ -62,11 +62,14 @@ export type Work<T> = (connection: Connection, pooled: boolean) => Promise<T>;
  * Does the work on the connection, once; or on a connection of the pool, and again on another where an error is meant to
  * be repeated, a bounded number of times.
  */
-export async function use<T>(target: Pool | Connection, work: Work<T>): Promise<T> {
-  if (!isPool(target)) return work(target, false);
+export function use<T>(target: Pool | Connection, work: Work<T>): Promise<T> {
+  return isPool(target) ? usePool(target, work) : work(target, false);
+}
+
+async function usePool<T>(pool: Pool, work: Work<T>): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await useOne(await target.getConnection(), work);
+      return await useOne(await pool.getConnection(), work);
     } catch (error) {
       const again = ROLLED_BACK.has((error as MySqlError).errno ?? 0) || isLost(error);
       if (!again || attempt === ATTEMPTS) throw error;

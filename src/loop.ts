@@ -177,10 +177,10 @@ export class DoLoop<Id extends LoopId = number> {
    * @param maxIds how many at most.
    */
   async get(maxIds: number, options: GetOptions = {}): Promise<Batch<Id>> {
-    isWhole(0, Number.MAX_SAFE_INTEGER, 'a whole number from 0 up')('maxIds', maxIds);
+    isCount('maxIds', maxIds);
     const { lockFor, minLoopTime } = checked(options, {
-      lockFor: isSeconds(1),
-      minLoopTime: isSeconds(0),
+      lockFor: isDuration,
+      minLoopTime: isSeconds,
       dryRun: isFlag,
     });
     const rows = await this.#call('get', [maxIds, lockFor, minLoopTime], options);
@@ -207,13 +207,13 @@ export class DoLoop<Id extends LoopId = number> {
    * added or changed.
    */
   async bump(ids: Ids<Id>, options: BumpOptions = {}): Promise<number> {
-    const { lockFor, autoAdd } = checked(options, { lockFor: isSeconds(-SECONDS), autoAdd: isFlag, dryRun: isFlag });
+    const { lockFor, autoAdd } = checked(options, { lockFor: isOffset, autoAdd: isFlag, dryRun: isFlag });
     return this.#write('bump', 'bumped', ids, [lockFor, autoAdd], options);
   }
 
   /** A heartbeat: locks ids that are locked anew, from now on. A batch takes over the new lease. */
   async extend(ids: Ids<Id>, options: ExtendOptions = {}): Promise<Extension> {
-    const { lockFor } = checked(options, { lockFor: isSeconds(1), lease: isLease, dryRun: isFlag });
+    const { lockFor } = checked(options, { lockFor: isDuration, lease: isLease, dryRun: isFlag });
     const chunks = await this.#chunks(ids);
     if (chunks.length > 1) throw new RangeError('ids: more than one call can hold, and an extension has one lease');
     const [row] = await this.#call('extend', [chunks[0]!, lockFor, leaseOf(ids, options)], options);
@@ -227,7 +227,7 @@ export class DoLoop<Id extends LoopId = number> {
    * loop are not added. Resolves to the number of ids.
    */
   async fail(ids: Ids<Id>, options: FailOptions = {}): Promise<number> {
-    const { retryIn } = checked(options, { retryIn: isSeconds(0), lease: isLease, dryRun: isFlag });
+    const { retryIn } = checked(options, { retryIn: isSeconds, lease: isLease, dryRun: isFlag });
     return this.#write('fail', 'failed', ids, [retryIn, leaseOf(ids, options)], options);
   }
 
@@ -273,13 +273,13 @@ export class DoLoop<Id extends LoopId = number> {
 
   /** In how many seconds {@link get} will have something: 0 now, null never unless something is added. */
   async next(options: NextOptions = {}): Promise<number | null> {
-    const { minLoopTime } = checked(options, { minLoopTime: isSeconds(0) });
+    const { minLoopTime } = checked(options, { minLoopTime: isSeconds });
     const [row] = await this.#call('next', [minLoopTime], {});
     return row!.due_in as number | null;
   }
 
   /** A call that fits one packet. */
-  async #call(procedure: Procedure, args: readonly Argument[], { dryRun = false }: DryRun): Promise<Answer['rows']> {
+  #call(procedure: Procedure, args: readonly Argument[], { dryRun = false }: DryRun): Promise<Answer['rows']> {
     return this.#use(async (connection, pooled) => {
       if (dryRun)
         return asOne(
@@ -339,12 +339,10 @@ export class DoLoop<Id extends LoopId = number> {
     return call(connection, this.#name, procedure, args);
   }
 
-  async #use<T>(work: Work<T>): Promise<T> {
-    try {
-      return await use(this.#target, work);
-    } catch (error) {
+  #use<T>(work: Work<T>): Promise<T> {
+    return use(this.#target, work).catch(error => {
       throw explained(error as MySqlError, this.#name);
-    }
+    });
   }
 }
 
@@ -378,7 +376,7 @@ const isFlag: Check = (name, value) => {
   if (typeof value !== 'boolean') throw new TypeError(`${name}: ${shown(value)} is not true or false`);
 };
 
-function isWhole(low: number, high: number, what = `a whole number from ${low} to ${high}`): Check {
+function isWhole(low: number, high: number, what: string): Check {
   return (name, value) => {
     if (typeof value !== 'number') throw new TypeError(`${name}: ${shown(value)} is not a number`);
     if (!Number.isInteger(value) || value < low || value > high) {
@@ -387,13 +385,18 @@ function isWhole(low: number, high: number, what = `a whole number from ${low} t
   };
 }
 
-const isSeconds = (low: number): Check => isWhole(low, SECONDS, `a number of seconds from ${low} to ${SECONDS}`);
+const secondsFrom = (low: number): Check => isWhole(low, SECONDS, `a number of seconds from ${low} to ${SECONDS}`);
+const isOffset = secondsFrom(-SECONDS);
+const isSeconds = secondsFrom(0);
+const isDuration = secondsFrom(1);
 
-const isLease = isWhole(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+const { MIN_SAFE_INTEGER: MIN, MAX_SAFE_INTEGER: MAX } = Number;
+const isCount = isWhole(0, MAX, 'a whole number from 0 up');
+const isLease = isWhole(MIN, MAX, `a whole number from ${MIN} to ${MAX}`);
 
 const isThresholds: Check = (name, value) => {
   if (!Array.isArray(value)) throw new TypeError(`${name}: ${shown(value)} is not an array of numbers of seconds`);
-  for (const threshold of value) isSeconds(0)(name, threshold);
+  for (const threshold of value) isSeconds(name, threshold);
 };
 
 /** The lease that guards a call: the one given, else the batch's own. An empty batch has none, and nothing to guard. */
