@@ -9,6 +9,9 @@ BEGIN
     DECLARE v_thresholds LONGTEXT CHARACTER SET utf8mb4;
     DECLARE v_bad LONGTEXT CHARACTER SET utf8mb4;
     DECLARE v_error VARCHAR(128) CHARACTER SET utf8mb4;
+    DECLARE v_time_1, v_time_2, v_time_3 BIGINT;
+    DECLARE v_rest INT;
+    DECLARE v_never BIGINT DEFAULT -9223372036854775808; -- before all times
 
     IF in_delay_thresholds IS NOT NULL THEN
         IF NOT JSON_VALID(in_delay_thresholds) THEN
@@ -28,53 +31,114 @@ BEGIN
                 ' is not a number of seconds from 0 to 2147483647');
             SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = v_error;
         END IF;
+
+        -- The three least thresholds part the unlocked into ages, from 1 (younger than all of them) to 4. Each is a range
+        -- of the index, counted once; but for one, v_rest, which is what remains of the total. That had best be the
+        -- largest: the one in the middle of all times, since these are spread about evenly. (Further thresholds are slow.)
+        SELECT v_now - COALESCE(MAX(IF(n = 1, threshold, NULL)), 2147483648),
+                v_now - COALESCE(MAX(IF(n = 2, threshold, NULL)), 2147483648),
+                v_now - COALESCE(MAX(IF(n = 3, threshold, NULL)), 2147483648)
+            INTO v_time_1, v_time_2, v_time_3
+            FROM (
+                SELECT threshold, DENSE_RANK() OVER (ORDER BY threshold) AS n
+                    FROM JSON_TABLE(v_thresholds, '$[*]' COLUMNS (threshold BIGINT PATH '$')) AS json_thresholds
+            ) AS thresholds;
+        SELECT 1 + (middle < v_time_1) + (middle < v_time_2) + (middle < v_time_3)
+            INTO v_rest
+            FROM (
+                SELECT COALESCE(MIN(`last_updated`) / 2 + MAX(`last_updated`) / 2, v_now) AS middle
+                    FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                    WHERE `lock_until` IS NULL
+            ) AS unlocked;
     END IF;
 
-    -- One statement is one read view. The ranges of a lock_until that is set are read whole, of the rest just the ends.
+    -- One statement is one read view. Of the unlocked, without thresholds, only the ends are read; the others are few.
     SELECT
-        CAST(lockable.bumped AS SIGNED) AS `bumped`,
-        CAST(lockable.locked AS SIGNED) AS `locked`,
-        COALESCE(lockable.min_bump_time, 0) AS `min_bump_time`,
-        COALESCE(lockable.max_bump_time, 0) AS `max_bump_time`,
-        COALESCE(lockable.min_lock_time, 0) AS `min_lock_time`,
-        COALESCE(lockable.max_lock_time, 0) AS `max_lock_time`,
-        GREATEST(v_now - COALESCE(GREATEST(unlocked.last_updated, lockable.last_updated),
-            unlocked.last_updated, lockable.last_updated, v_now), 0) AS `min_update_time`,
-        GREATEST(v_now - COALESCE(LEAST(unlocked.first_updated, lockable.first_updated),
-            unlocked.first_updated, lockable.first_updated, v_now), 0) AS `max_update_time`,
+        bumped.n AS `bumped`,
+        locked.n AS `locked`,
+        COALESCE(v_now - bumped.max_lock_until, 0) AS `min_bump_time`,
+        COALESCE(v_now - bumped.min_lock_until, 0) AS `max_bump_time`,
+        COALESCE(locked.min_lock_until - v_now, 0) AS `min_lock_time`,
+        COALESCE(locked.max_lock_until - v_now, 0) AS `max_lock_time`,
+        GREATEST(v_now - COALESCE(NULLIF(GREATEST(
+            unlocked.last_updated, bumped.last_updated, locked.last_updated), v_never), v_now), 0) AS `min_update_time`,
+        v_now - LEAST(unlocked.first_updated, bumped.first_updated, locked.first_updated, v_now) AS `max_update_time`,
         ends.min_id AS `min_id`,
         ends.max_id AS `max_id`,
-        IF(v_thresholds IS NULL, NULL, (SELECT COUNT(*) FROM `{{loop}}`)) AS `total`,
-        IF(v_thresholds IS NULL, NULL,
-            (SELECT COUNT(*) FROM `{{loop}}` WHERE `last_updated` IS NULL)) AS `never_updated`,
+        IF(v_thresholds IS NULL, NULL, CAST(counts.total AS SIGNED)) AS `total`,
+        IF(v_thresholds IS NULL, NULL, CAST(counts.never_updated AS SIGNED)) AS `never_updated`,
         IF(v_thresholds IS NULL, NULL, COALESCE((
-            SELECT CAST(JSON_OBJECTAGG(threshold, n) AS CHAR)
+            SELECT CAST(JSON_OBJECTAGG(threshold, CAST(CASE v_now - threshold
+                    WHEN v_time_1 THEN counts.older_1
+                    WHEN v_time_2 THEN counts.older_2
+                    WHEN v_time_3 THEN counts.older_3
+                    ELSE (SELECT COUNT(*) FROM `{{loop}}` WHERE `last_updated` < v_now - threshold)
+                END AS SIGNED)) AS CHAR)
                 FROM (
-                    SELECT threshold, (SELECT COUNT(*) FROM `{{loop}}` WHERE `last_updated` < v_now - threshold) AS n
-                        FROM (
-                            SELECT DISTINCT threshold
-                                FROM JSON_TABLE(v_thresholds, '$[*]' COLUMNS (threshold BIGINT PATH '$')) AS json_thresholds
-                        ) AS thresholds
-                ) AS counts
+                    SELECT DISTINCT threshold
+                        FROM JSON_TABLE(v_thresholds, '$[*]' COLUMNS (threshold BIGINT PATH '$')) AS json_thresholds
+                ) AS thresholds
             ), '{}')) AS `delayed`
         FROM (
             SELECT MIN(`id`) AS min_id, MAX(`id`) AS max_id
                 FROM `{{loop}}`
         ) AS ends CROSS JOIN (
-            SELECT MIN(`last_updated`) AS first_updated, MAX(`last_updated`) AS last_updated
+            SELECT COALESCE(MIN(`last_updated`), v_now) AS first_updated,
+                COALESCE(MAX(`last_updated`), v_never) AS last_updated
                 FROM `{{loop}}` FORCE INDEX (`lock_until`)
                 WHERE `lock_until` IS NULL
         ) AS unlocked CROSS JOIN (
-            SELECT
-                COALESCE(SUM(`lock_until` <= v_now), 0) AS bumped,
-                COALESCE(SUM(`lock_until` > v_now), 0) AS locked,
-                v_now - MAX(IF(`lock_until` <= v_now, `lock_until`, NULL)) AS min_bump_time,
-                v_now - MIN(IF(`lock_until` <= v_now, `lock_until`, NULL)) AS max_bump_time,
-                MIN(IF(`lock_until` > v_now, `lock_until`, NULL)) - v_now AS min_lock_time,
-                MAX(IF(`lock_until` > v_now, `lock_until`, NULL)) - v_now AS max_lock_time,
-                MIN(`last_updated`) AS first_updated,
-                MAX(`last_updated`) AS last_updated
+            SELECT COUNT(*) AS n, MIN(`lock_until`) AS min_lock_until, MAX(`lock_until`) AS max_lock_until,
+                COALESCE(MIN(`last_updated`), v_now) AS first_updated,
+                COALESCE(MAX(`last_updated`), v_never) AS last_updated
                 FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                WHERE `lock_until` IS NOT NULL
-        ) AS lockable;
+                WHERE `lock_until` <= v_now
+        ) AS bumped CROSS JOIN (
+            SELECT COUNT(*) AS n, MIN(`lock_until`) AS min_lock_until, MAX(`lock_until`) AS max_lock_until,
+                COALESCE(MIN(`last_updated`), v_now) AS first_updated,
+                COALESCE(MAX(`last_updated`), v_never) AS last_updated
+                FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                WHERE `lock_until` > v_now
+        ) AS locked CROSS JOIN (
+            SELECT SUM(n) AS total,
+                SUM(IF(age = 0, n, 0)) AS never_updated,
+                SUM(IF(age > 1, n, 0)) AS older_1,
+                SUM(IF(age > 2, n, 0)) AS older_2,
+                SUM(IF(age > 3, n, 0)) AS older_3
+                FROM (
+                    SELECT age, IF(is_total, n - SUM(IF(is_total, 0, n)) OVER (), n) AS n
+                        FROM (
+                            SELECT v_rest AS age, TRUE AS is_total, IF(v_rest IS NULL, NULL,
+                                (SELECT COUNT(*) FROM `{{loop}}` FORCE INDEX (PRIMARY))) AS n
+                            UNION ALL
+                            SELECT 0, FALSE, COUNT(*)
+                                FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                                WHERE v_rest > 0 AND `lock_until` IS NULL AND `last_updated` IS NULL
+                            UNION ALL
+                            SELECT 1, FALSE, COUNT(*)
+                                FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                                WHERE v_rest <> 1 AND `lock_until` IS NULL AND `last_updated` >= v_time_1
+                            UNION ALL
+                            SELECT 2, FALSE, COUNT(*)
+                                FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                                WHERE v_rest <> 2 AND `lock_until` IS NULL
+                                    AND `last_updated` BETWEEN v_time_2 AND v_time_1 - 1
+                            UNION ALL
+                            SELECT 3, FALSE, COUNT(*)
+                                FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                                WHERE v_rest <> 3 AND `lock_until` IS NULL
+                                    AND `last_updated` BETWEEN v_time_3 AND v_time_2 - 1
+                            UNION ALL
+                            SELECT 4, FALSE, COUNT(*)
+                                FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                                WHERE v_rest <> 4 AND `lock_until` IS NULL AND `last_updated` < v_time_3
+                            UNION ALL
+                            SELECT IF(`last_updated` IS NULL, 0, 1 + (`last_updated` < v_time_1)
+                                    + (`last_updated` < v_time_2) + (`last_updated` < v_time_3)) AS age, FALSE, COUNT(*)
+                                FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                                WHERE v_rest > 0 AND `lock_until` IS NOT NULL
+                                GROUP BY age
+                        ) AS parts
+                ) AS ages
+        ) AS counts;
 END
