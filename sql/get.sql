@@ -11,16 +11,13 @@ BEGIN
     DECLARE v_lock_until BIGINT;
     DECLARE v_stale_until BIGINT;
     DECLARE v_due_until BIGINT;
-    DECLARE v_few BOOLEAN DEFAULT in_max_ids < 5;
     DECLARE v_left BIGINT DEFAULT in_max_ids;
     DECLARE v_wanted BIGINT;
     DECLARE v_found BIGINT;
     DECLARE v_claimed BIGINT;
-    DECLARE v_offset BIGINT;
+    DECLARE v_from_lock_until BIGINT;
     DECLARE v_from_last_updated BIGINT;
     DECLARE v_from_id {{id_type}};
-    DECLARE v_to_last_updated BIGINT;
-    DECLARE v_to_id {{id_type}};
     DECLARE v_due LONGTEXT CHARACTER SET utf8mb4;
     DECLARE v_never LONGTEXT CHARACTER SET utf8mb4;
     DECLARE v_stale LONGTEXT CHARACTER SET utf8mb4;
@@ -70,11 +67,11 @@ BEGIN
             END;
 
             SET v_attempt = v_attempt + 1, v_wanted = v_left;
-            SET v_due = NULL, v_never = NULL, v_stale = NULL, v_from_id = NULL, v_to_id = NULL;
+            SET v_due = NULL, v_never = NULL, v_stale = NULL;
 
             -- One at a time, lest all want the same ids: those that want many, and those that lost one. It is for speed
             -- alone. A name serves for a second, so that a lock that somebody's KILL left behind holds up nobody for long.
-            IF v_mutex IS NULL AND (NOT v_few OR v_attempt > 1) THEN
+            IF v_mutex IS NULL AND (in_max_ids >= 5 OR v_attempt > 1) THEN
                 SET v_mutex = CONCAT('doloop ', CRC32(DATABASE()), ' ', CRC32('{{loop}}'), ' ', UNIX_TIMESTAMP());
                 -- (MariaDB forgets a KILL that meets GET_LOCK in a DO.)
                 SET v_got = GET_LOCK(v_mutex, 1);
@@ -85,7 +82,10 @@ BEGIN
                 SET v_lock_until = v_now + in_lock_for, v_stale_until = v_now - in_min_loop_time;
             END IF;
 
-            -- In a transaction, SET TRANSACTION is refused.
+            -- Where does each range begin? That is looked up without locks, as READ UNCOMMITTED: entries that others left and
+            -- the server did not purge yet (a backup keeps it from that) are passed over in no time, and claims that are about
+            -- to commit are seen. In a transaction, SET TRANSACTION is refused; what is read so may be old there, and a range
+            -- is read from its head.
             IF NOT v_joins THEN
                 BEGIN
                     DECLARE EXIT HANDLER FOR 1568 SET v_joins = TRUE;
@@ -93,99 +93,88 @@ BEGIN
                 END;
             END IF;
 
-            -- Three ranges, each in the order of the index: bumped, or the lock ran out; never updated; the longest not
-            -- updated. (MySQL, where it takes the table for a tiny one, reads a whole index rather than a range, if only
-            -- the index has all columns that a query names: hence failures.) The first is read from its end to see if
-            -- there is anything, since MariaDB reads on past an empty range's end to the next entry that is not purged.
-            SET v_due_until = v_now;
+            -- 1. Bumped, or the lock ran out. Read from its end to see if there is anything, since MariaDB reads on past an
+            -- empty range's end to the next entry that is not purged.
+            SET v_due_until = v_now, v_from_lock_until = NULL, v_from_last_updated = NULL, v_from_id = NULL;
             IF NOT v_joins THEN
                 SELECT MAX(`lock_until`) INTO v_due_until
                     FROM `{{loop}}` FORCE INDEX (`lock_until`)
                     WHERE `lock_until` <= v_now;
-            END IF;
-
-            IF NOT v_joins AND (v_attempt = 1 OR v_few AND v_attempt < 5) THEN
-                -- READ UNCOMMITTED, without locks: entries that others left and the server did not purge yet (a backup keeps
-                -- it from that) are passed over in no time, and claims of others that are about to commit are seen.
                 IF v_due_until IS NOT NULL THEN
                     SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
-                    /*M! SET STATEMENT group_concat_max_len = 1073741824 FOR */
-                    SELECT v_wanted - COUNT(*), JSON_ARRAYAGG(`{{id_as_json}}`) INTO v_wanted, v_due
-                        FROM (
-                            SELECT `id`
-                                FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                                WHERE /*!80000 `failures` >= 0 AND */ `lock_until` <= v_due_until
-                                ORDER BY `lock_until`, `last_updated`, `id`
-                                LIMIT v_left
-                        ) AS due;
-                END IF;
-                -- The two others are neighbours: their first id, their last one wanted, and all from here to there. (With a
-                -- LIMIT in a derived table MySQL would read thousands of entries ahead.)
-                IF v_wanted > 0 THEN
-                    SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
-                    SELECT v_wanted - 1, `last_updated`, `id`, JSON_ARRAY(`{{id_as_json}}`)
-                        INTO v_offset, v_from_last_updated, v_from_id, v_stale
+                    SELECT `lock_until`, `last_updated`, `id` INTO v_from_lock_until, v_from_last_updated, v_from_id
                         FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                        WHERE /*!80000 `failures` >= 0 AND */ `lock_until` IS NULL AND (`last_updated` IS NULL OR `last_updated` <= v_stale_until)
-                        ORDER BY `last_updated`, `id`
+                        WHERE /*!80000 `failures` >= 0 AND */ `lock_until` <= v_due_until
+                        ORDER BY `lock_until`, `last_updated`, `id`
                         LIMIT 1;
-                    IF v_from_id IS NOT NULL AND v_offset > 0 THEN
-                        SET v_to_last_updated = v_stale_until;
-                        SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
-                        SELECT `last_updated`, `id` INTO v_to_last_updated, v_to_id
-                            FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                            WHERE /*!80000 `failures` >= 0 AND */ `lock_until` IS NULL AND (`last_updated` IS NULL OR `last_updated` <= v_stale_until) AND (
-                                `last_updated` <=> v_from_last_updated AND `id` >= v_from_id
-                                OR `last_updated` > COALESCE(v_from_last_updated, -9223372036854775808))
-                            ORDER BY `last_updated`, `id`
-                            LIMIT v_offset, 1;
-                        SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
-                        /*M! SET STATEMENT group_concat_max_len = 1073741824 FOR */
-                        SELECT v_wanted - COUNT(*), JSON_ARRAYAGG(`{{id_as_json}}`) INTO v_wanted, v_stale
-                            FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                            WHERE /*!80000 `failures` >= 0 AND */ `lock_until` IS NULL AND (
-                                `last_updated` <=> v_from_last_updated AND `id` >= v_from_id
-                                OR `last_updated` > COALESCE(v_from_last_updated, -9223372036854775808)
-                            ) AND (
-                                `last_updated` <=> v_to_last_updated AND (v_to_id IS NULL OR `id` <= v_to_id)
-                                OR `last_updated` < v_to_last_updated
-                                OR `last_updated` IS NULL AND v_to_last_updated IS NOT NULL);
-                        -- Others put ids in between.
-                        IF v_wanted < 0 THEN
-                            LEAVE attempt;
-                        END IF;
-                    ELSEIF v_from_id IS NOT NULL THEN
-                        SET v_wanted = 0;
-                    END IF;
+                    SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
                 END IF;
-            ELSE
-                -- In a transaction what is read without locks may be old; and in some other's, ids may be locked for long.
+            END IF;
+            IF v_due_until IS NOT NULL THEN
                 /*M! SET STATEMENT group_concat_max_len = 1073741824 FOR */
                 SELECT v_wanted - COUNT(*), JSON_ARRAYAGG(`{{id_as_json}}`) INTO v_wanted, v_due
                     FROM (
                         SELECT `id`
                             FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                            WHERE /*!80000 `failures` >= 0 AND */ `lock_until` <= v_due_until
+                            WHERE /*!80000 `failures` >= 0 AND */ `lock_until` <= v_due_until AND (
+                                v_from_id IS NULL
+                                OR `lock_until` > v_from_lock_until
+                                OR `lock_until` = v_from_lock_until
+                                    AND `last_updated` > COALESCE(v_from_last_updated, -9223372036854775808)
+                                OR `lock_until` = v_from_lock_until
+                                    AND `last_updated` <=> v_from_last_updated AND `id` >= v_from_id)
                             ORDER BY `lock_until`, `last_updated`, `id`
                             LIMIT v_left
                             FOR UPDATE SKIP LOCKED
                     ) AS due;
+            END IF;
+
+            -- 2. Never updated, and 3. the longest not updated: neighbours, with one beginning.
+            SET v_from_id = NULL, v_from_last_updated = NULL;
+            IF v_wanted > 0 AND NOT v_joins THEN
+                SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
+                SELECT `last_updated`, `id`, JSON_ARRAY(`{{id_as_json}}`) INTO v_from_last_updated, v_from_id, v_stale
+                    FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                    WHERE /*!80000 `failures` >= 0 AND */ `lock_until` IS NULL
+                        AND (`last_updated` IS NULL OR `last_updated` <= v_stale_until)
+                    ORDER BY `last_updated`, `id`
+                    LIMIT 1;
+                -- Of one id that is all there is to know, if nobody has it locked.
+                IF v_wanted = 1 AND v_attempt = 1 AND v_from_id IS NOT NULL THEN
+                    SET v_wanted = 0;
+                ELSE
+                    SET v_stale = NULL;
+                END IF;
+            END IF;
+            IF v_wanted > 0 AND v_from_last_updated IS NULL AND (v_joins OR v_from_id IS NOT NULL) THEN
+                IF NOT v_joins THEN
+                    SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
+                END IF;
                 /*M! SET STATEMENT group_concat_max_len = 1073741824 FOR */
                 SELECT v_wanted - COUNT(*), JSON_ARRAYAGG(`{{id_as_json}}`) INTO v_wanted, v_never
                     FROM (
                         SELECT `id`
                             FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                            WHERE /*!80000 `failures` >= 0 AND */ `lock_until` IS NULL AND `last_updated` IS NULL
+                            WHERE `lock_until` IS NULL AND `last_updated` IS NULL
+                                AND (v_from_id IS NULL OR `id` >= v_from_id)
                             ORDER BY `id`
                             LIMIT v_wanted
                             FOR UPDATE SKIP LOCKED
                     ) AS never;
+            END IF;
+            IF v_wanted > 0 AND (v_joins OR v_from_id IS NOT NULL) THEN
+                IF NOT v_joins THEN
+                    SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
+                END IF;
                 /*M! SET STATEMENT group_concat_max_len = 1073741824 FOR */
                 SELECT v_wanted - COUNT(*), JSON_ARRAYAGG(`{{id_as_json}}`) INTO v_wanted, v_stale
                     FROM (
                         SELECT `id`
                             FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                            WHERE /*!80000 `failures` >= 0 AND */ `lock_until` IS NULL AND `last_updated` <= v_stale_until
+                            WHERE /*!80000 `failures` >= 0 AND */ `lock_until` IS NULL AND `last_updated` <= v_stale_until AND (
+                                v_from_last_updated IS NULL
+                                OR `last_updated` > v_from_last_updated
+                                OR `last_updated` = v_from_last_updated AND `id` >= v_from_id)
                             ORDER BY `last_updated`, `id`
                             LIMIT v_wanted
                             FOR UPDATE SKIP LOCKED

@@ -191,24 +191,3 @@ test('16 connections get, finish, fail, extend, bump, add and remove at once: no
 test('workers of the original on the same table: no call fails, no id has two holders, none is lost', async () => {
   await live(6, 4, 15);
 });
-
-test('an id that is unlocked by somebody while the get that claimed it still looks for more is answered once', async () => {
-  const { table } = await makeLoop(root);
-  await callProcedure(root, table, 'add', '[1, 2, 3]');
-  const [holder, mutexes, getter] = await Promise.all([connect(), connect(), connect()]);
-  await holder.query('START TRANSACTION');
-  await holder.query(`SELECT id FROM ${table} WHERE id = 2 FOR UPDATE`);
-  // Holds it up at its second attempt, before which it waits for the named lock of that second.
-  const name = (later: number) =>
-    `GET_LOCK(CONCAT('doloop ', CRC32(DATABASE()), ' ', CRC32('${table}'), ' ', UNIX_TIMESTAMP() + ${later}), 0)`;
-  await mutexes.query(`SELECT ${[0, 1, 2].map(name).join()}`);
-  const answer = callProcedure(getter, table, 'get', 3);
-  const locked = `SELECT id FROM ${table} WHERE id = 1 AND lock_until > UNIX_TIMESTAMP()`;
-  while ((await rows(root, locked)).length === 0);
-  await callProcedure(root, table, 'unlock', '1');
-  await holder.query('ROLLBACK');
-  assert.deepEqual(
-    (await answer).map(({ id }) => id),
-    [1, 2],
-  );
-});
