@@ -83,8 +83,12 @@ function byHand(target: Connection | Pool, n: number) {
       ids = rows.map(row => row.id);
       lease = rows[0]!.lock_until;
     });
-    const did = () => target.query(`CALL \`${TABLE}_did\`('${JSON.stringify(ids)}', NULL, ${lease})`);
-    return { get, did: await time(did) };
+    const did = await time(async () => {
+      const call = `CALL \`${TABLE}_did\`('${JSON.stringify(ids)}', NULL, ${lease})`;
+      const [[[row]]] = await target.query<[RowDataPacket[]]>(call);
+      return row!.updated;
+    });
+    return { get, did };
   };
 }
 
