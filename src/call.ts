@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection, Pool, PoolConnection } from 'mysql2/promise';
 import { DoLoopError } from './errors.js';
 import { type Answer, AUTOCOMMIT, IN_TRANSACTION, isPool, type MySqlError, run } from './mysql.js';
-import { type LoopName, qualifiedName } from './names.js';
 import type { Procedure } from './render.js';
 
 /** An argument of a procedure; JSON text as a string. */
@@ -45,14 +44,14 @@ function literal(value: Argument): string {
   return String(value);
 }
 
-/** CALL of one procedure of a loop: one round trip. */
+/** CALL of one procedure of a loop, whose table's quoted name is given: one round trip. */
 export function call(
   connection: Connection,
-  loop: LoopName,
+  table: string,
   procedure: Procedure,
   args: readonly Argument[],
 ): Promise<Answer> {
-  return run(connection, `CALL ${qualifiedName(loop, `_${procedure}`)}(${args.map(literal).join(', ')})`);
+  return run(connection, `CALL ${table.slice(0, -1)}_${procedure}\`(${args.map(literal).join(', ')})`);
 }
 
 /** Something to do on a connection; `pooled`: it is one of the pool's, for this work alone. */

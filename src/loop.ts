@@ -4,7 +4,7 @@ import { type Argument, asOne, call, settle, use, type Work } from './call.js';
 import { explained } from './errors.js';
 import { chunk, type Ids, idsToJson, type LoopId, shown } from './ids.js';
 import { type Answer, type AnyConnection, type AnyPool, type MySqlError, promised, run } from './mysql.js';
-import { type LoopName, parseLoopName } from './names.js';
+import { type LoopName, parseLoopName, qualifiedName } from './names.js';
 import type { Procedure } from './render.js';
 
 export interface DryRun {
@@ -142,6 +142,7 @@ export class DoLoop<Id extends LoopId = number> {
   readonly table: string;
   readonly #target: Pool | Connection;
   readonly #name: LoopName;
+  readonly #quotedName: string;
   #packetBytes: number | undefined;
 
   /**
@@ -155,6 +156,7 @@ export class DoLoop<Id extends LoopId = number> {
     }
     this.#target = promised(target);
     this.#name = parseLoopName(table);
+    this.#quotedName = qualifiedName(this.#name);
     this.table = table;
   }
 
@@ -319,11 +321,14 @@ export class DoLoop<Id extends LoopId = number> {
   }
 
   /** The ids as JSON, in as few pieces as the server's max_allowed_packet lets through. */
-  async #chunks(ids: Ids<Id>): Promise<string[]> {
+  #chunks(ids: Ids<Id>): string[] | Promise<string[]> {
     const json = idsToJson(ids);
     const whole = `[${json.join()}]`;
     const bytes = Buffer.byteLength(whole);
-    if (bytes <= SMALL_BYTES) return [whole];
+    return bytes <= SMALL_BYTES ? [whole] : this.#split(json, whole, bytes);
+  }
+
+  async #split(json: string[], whole: string, bytes: number): Promise<string[]> {
     this.#packetBytes ??= await this.#use(async connection => {
       const { rows } = await run(connection, 'SELECT @@max_allowed_packet AS bytes');
       return Number(rows[0]!.bytes);
@@ -336,7 +341,7 @@ export class DoLoop<Id extends LoopId = number> {
   }
 
   #run(connection: Connection, procedure: Procedure, args: readonly Argument[]): Promise<Answer> {
-    return call(connection, this.#name, procedure, args);
+    return call(connection, this.#quotedName, procedure, args);
   }
 
   #use<T>(work: Work<T>): Promise<T> {
@@ -359,9 +364,10 @@ type Check = (name: string, value: unknown) => void;
 function checked<Name extends string>(options: object, checks: Record<Name, Check>): Record<Name, Argument> {
   if (typeof options !== 'object' || options === null)
     throw new TypeError(`options: ${shown(options)} is not an object`);
-  const unknown = Object.keys(options).find(name => !Object.hasOwn(checks, name));
-  if (unknown !== undefined) {
-    throw new TypeError(`options: ${unknown} is none of ${Object.keys(checks).join(', ')}`);
+  for (const name of Object.keys(options)) {
+    if (!Object.hasOwn(checks, name)) {
+      throw new TypeError(`options: ${name} is none of ${Object.keys(checks).join(', ')}`);
+    }
   }
   const values = {} as Record<Name, Argument>;
   for (const name of Object.keys(checks) as Name[]) {
