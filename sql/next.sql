@@ -6,6 +6,7 @@ CREATE PROCEDURE `{{loop}}_next`(
     COMMENT 'doloop {{version}}: when would get, called with this min_loop_time (3600), have something? Answers: due_in, s: 0 now, NULL never unless something is added'
 BEGIN
     DECLARE v_now BIGINT DEFAULT UNIX_TIMESTAMP();
+    DECLARE v_stale_until BIGINT;
     DECLARE v_error VARCHAR(128) CHARACTER SET utf8mb4;
 
     SET in_min_loop_time = COALESCE(in_min_loop_time, 3600);
@@ -14,21 +15,34 @@ BEGIN
             ' is not a number of seconds from 0 to 2147483647');
         SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = v_error;
     END IF;
+    SET v_stale_until = v_now - in_min_loop_time;
 
-    SELECT GREATEST(MIN(due_at) - v_now, 0) AS `due_in`
-        FROM (
-            SELECT MIN(`lock_until`) AS due_at
-                FROM `{{loop}}`
-            UNION ALL
-            (SELECT v_now
+    -- If there are stale ids, there are mostly some that became so of late. These have nothing before them that updates
+    -- left behind and the server did not purge yet, as the first ones have.
+    SELECT GREATEST(COALESCE((
+            SELECT v_now
+                FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                WHERE `lock_until` IS NULL AND `last_updated` BETWEEN v_stale_until - in_min_loop_time AND v_stale_until
+                LIMIT 1
+        ), (
+            SELECT v_now
                 FROM `{{loop}}` FORCE INDEX (`lock_until`)
                 WHERE `lock_until` IS NULL AND `last_updated` IS NULL
-                LIMIT 1)
-            UNION ALL
-            (SELECT `last_updated` + in_min_loop_time
-                FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                WHERE `lock_until` IS NULL AND `last_updated` IS NOT NULL
-                ORDER BY `last_updated`
-                LIMIT 1)
-        ) AS candidates;
+                LIMIT 1
+        ), (
+            SELECT MIN(due_at)
+                FROM (
+                    (SELECT `lock_until` AS due_at
+                        FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                        WHERE `lock_until` IS NOT NULL
+                        ORDER BY `lock_until`
+                        LIMIT 1)
+                    UNION ALL
+                    (SELECT `last_updated` + in_min_loop_time
+                        FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                        WHERE `lock_until` IS NULL AND `last_updated` IS NOT NULL
+                        ORDER BY `last_updated`
+                        LIMIT 1)
+                ) AS candidates
+        )) - v_now, 0) AS `due_in`;
 END
