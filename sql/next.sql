@@ -18,11 +18,12 @@ BEGIN
     SET v_stale_until = v_now - in_min_loop_time;
 
     -- If there are stale ids, there are mostly some that became so of late. These have nothing before them that updates
-    -- left behind and the server did not purge yet, as the first ones have.
+    -- left behind and the server did not purge yet, as the first ones have. (Why failures is named: see get.)
     SELECT GREATEST(COALESCE((
             SELECT v_now
                 FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                WHERE `lock_until` IS NULL AND `last_updated` BETWEEN v_stale_until - in_min_loop_time AND v_stale_until
+                WHERE /*!80000 `failures` >= 0 AND */ `lock_until` IS NULL
+                    AND `last_updated` BETWEEN v_stale_until - in_min_loop_time AND v_stale_until
                 LIMIT 1
         ), (
             SELECT v_now
@@ -32,17 +33,12 @@ BEGIN
         ), (
             SELECT MIN(due_at)
                 FROM (
-                    (SELECT `lock_until` AS due_at
+                    SELECT MIN(`lock_until`) AS due_at
                         FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                        WHERE `lock_until` IS NOT NULL
-                        ORDER BY `lock_until`
-                        LIMIT 1)
                     UNION ALL
-                    (SELECT `last_updated` + in_min_loop_time
+                    SELECT MIN(`last_updated`) + in_min_loop_time
                         FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                        WHERE `lock_until` IS NULL AND `last_updated` IS NOT NULL
-                        ORDER BY `last_updated`
-                        LIMIT 1)
+                        WHERE `lock_until` IS NULL
                 ) AS candidates
         )) - v_now, 0) AS `due_in`;
 END
