@@ -53,11 +53,15 @@ export async function run(connection: Connection | PoolConnection, sql: string):
   return { rows, status: serverStatus, warnings: warningStatus };
 }
 
+/** Whether the length of stacks can be set: not where a program has frozen what is built in. */
+const LIMITS_STACKS = Object.getOwnPropertyDescriptor(Error, 'stackTraceLimit')?.writable === true;
+
 /**
- * Sends a query, its stack not noted. mysql2 notes that of each, should it fail, which takes as long as half of all else
- * that it does to send a short one.
+ * Sends a query, its stack not noted. mysql2 notes that of each, should it fail, which is a good part of all it
+ * does to send a short one.
  */
 function send(connection: Connection, options: QueryOptions): ReturnType<Connection['query']> {
+  if (!LIMITS_STACKS) return connection.query(options);
   const limit = Error.stackTraceLimit;
   Error.stackTraceLimit = 0;
   try {

@@ -1336,6 +1336,19 @@ suite('errors', () => {
     }
   });
 
+  test("an error's stack, and its cause's, lead to the caller; how long stacks are stays as it was", async () => {
+    const limit = Error.stackTraceLimit;
+    for (const target of [connection, makePool()]) {
+      const caller = async () => {
+        await new DoLoop(target, table).did(2 ** 31);
+      };
+      const error = await rejection(caller());
+      assert.match(error.stack!, /^DoLoopError: ids: 2147483648 is not .* at async caller /s);
+      assert.match((error.cause as Error).stack!, /^Error: ids: 2147483648 is not .* at async caller /s);
+    }
+    assert.equal(Error.stackTraceLimit, limit);
+  });
+
   test("any other error is mysql2's own", async () => {
     const waiting = await connect();
     await waiting.query('SET innodb_lock_wait_timeout = 1');
