@@ -26,6 +26,7 @@ BEGIN
     DECLARE v_claims LONGTEXT CHARACTER SET utf8mb4;
     DECLARE v_error VARCHAR(128) CHARACTER SET utf8mb4;
     DECLARE v_joins BOOLEAN DEFAULT NOT @@autocommit;
+    DECLARE v_owns BOOLEAN DEFAULT FALSE;
     DECLARE v_attempt INT DEFAULT 0;
     DECLARE v_mutex VARCHAR(64) CHARACTER SET ascii;
     DECLARE v_got INT;
@@ -51,6 +52,10 @@ BEGIN
             DECLARE EXIT HANDLER FOR SQLEXCEPTION
             BEGIN
                 DO LAST_INSERT_ID(v_last_insert_id), IF(v_mutex IS NULL, NULL, RELEASE_LOCK(v_mutex));
+                -- Else the isolation level would be that of the caller's next transaction, if nothing was read since it was set.
+                IF v_owns THEN
+                    ROLLBACK AND NO CHAIN NO RELEASE;
+                END IF;
                 -- What was claimed before is locked, and has to be answered.
                 IF v_claims IS NULL OR v_joins THEN
                     RESIGNAL;
@@ -90,6 +95,7 @@ BEGIN
                 BEGIN
                     DECLARE EXIT HANDLER FOR 1568 SET v_joins = TRUE;
                     SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
+                    SET v_owns = TRUE;
                 END;
             END IF;
 

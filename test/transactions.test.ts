@@ -260,6 +260,15 @@ test("a get that was refused leaves the isolation level to the caller's next tra
   assert.equal(await isolation(session), 'SERIALIZABLE');
 });
 
+test('a get that fails before it has read anything leaves the isolation level of the next transaction as it was', async t => {
+  await newDay();
+  const other = await sessionOf(t, `LOCK TABLES ${table} WRITE`);
+  const session = await sessionOf(t, 'SET lock_wait_timeout = 1');
+  await assert.rejects(call(session, 'get(1, NULL, NULL)'), { errno: 1205 });
+  await other.query('UNLOCK TABLES');
+  assert.equal(await isolation(session), 'REPEATABLE READ');
+});
+
 const ids = async (session: Connection, max: number) =>
   (await call(session, `get(${max}, NULL, NULL)`)).map(({ id }) => id);
 

@@ -1,30 +1,59 @@
-/** Puts the results into this folder's README: no number in it is typed by hand. */
+/** Puts the results into this folder's README, and their sum into the project's: no number there is typed by hand. */
 import { existsSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import type { Cell, Rival } from './cells.js';
 import { type Results, resultsFile, SECTION_NAMES, SECTIONS } from './results.js';
-import type { Section } from './section.js';
+import { digits, type Section, short } from './section.js';
 
 /** The folder of the sources, where the results and the README are. */
 const FOLDER = new URL('../../../scripts/bench/', import.meta.url);
-export const README = fileURLToPath(new URL('README.md', FOLDER));
 const KINDS = ['mariadb', 'mysql'] as const;
 const NAMES = { mariadb: 'MariaDB', mysql: 'MySQL' };
+
+/** The files that tell of the results, and what stands there between the marks. */
+export const REPORTS: { file: string; write: (all: Results[]) => string }[] = [
+  { file: fileURLToPath(new URL('README.md', FOLDER)), write: all => all.map(reportOf).join('\n\n') },
+  { file: fileURLToPath(new URL('../../README.md', FOLDER)), write: sumOf },
+];
 
 const BEGIN = '<!-- Written by `node dist/scripts/bench/report.js` out of results-*.json -->';
 const END = '<!-- Written until here -->';
 
 /** The text with what stands between the marks written anew. */
-export function withReport(readme: string): string {
-  const [begin, end] = [readme.indexOf(BEGIN), readme.indexOf(END)];
-  if (begin < 0 || end < begin) throw new Error('The README has no marks between which to write');
-  return `${readme.slice(0, begin + BEGIN.length)}\n\n${report()}\n\n${readme.slice(end)}`;
-}
-
-function report(): string {
+export function withReport(text: string, write: (all: Results[]) => string): string {
+  const [begin, end] = [text.indexOf(BEGIN), text.indexOf(END)];
+  if (begin < 0 || end < begin) throw new Error('There are no marks between which to write');
   const all = KINDS.map(kind => new URL(resultsFile(kind), FOLDER))
     .filter(file => existsSync(file))
     .map(file => JSON.parse(readFileSync(file, 'utf8')) as Results);
-  return all.map(reportOf).join('\n\n');
+  return `${text.slice(0, begin + BEGIN.length)}\n\n${write(all)}\n\n${text.slice(end)}`;
+}
+
+/** The ratios of the smaller loop's cells, on one connection and on the most, side by side. */
+function sumOf(all: Results[]): string {
+  const cells = all.map(({ sections }) => (sections.cells ?? []) as Cell[]);
+  const [first = []] = cells;
+  const ids = Math.min(...first.map(cell => cell.ids));
+  const most = Math.max(...first.map(cell => cell.connections));
+  const shown = first.filter(cell => cell.ids === ids && [1, most].includes(cell.connections));
+  const rivals: [Rival, string][] = [
+    ['byHand', 'by hand'],
+    ['original', 'original'],
+  ];
+  const heads = all.flatMap(({ kind }) => rivals.map(([, name]) => `${NAMES[kind]} / ${name}`));
+  const rows = shown.map(({ n, connections }) => [
+    `${short(n)} × ${connections}`,
+    ...cells.flatMap(its => {
+      const cell = its.find(one => one.ids === ids && one.n === n && one.connections === connections);
+      return rivals.map(([rival]) => digits(cell?.ratios[rival]?.median ?? Number.NaN));
+    }),
+  ]);
+  const line = (values: string[]) => `| ${values.join(' | ')} |`;
+  return [
+    line(['ids at once × connections', ...heads]),
+    line(['---', ...heads.map(() => '--:')]),
+    ...rows.map(line),
+  ].join('\n');
 }
 
 function reportOf(results: Results): string {
@@ -59,5 +88,5 @@ function tableOf({ title, about, columns, values }: Section<unknown>, rows: unkn
 }
 
 if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
-  writeFileSync(README, withReport(readFileSync(README, 'utf8')));
+  for (const { file, write } of REPORTS) writeFileSync(file, withReport(readFileSync(file, 'utf8'), write));
 }

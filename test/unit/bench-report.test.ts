@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
 import { test } from 'node:test';
-import { README, withReport } from '../../scripts/bench/report.js';
+import { REPORTS, withReport } from '../../scripts/bench/report.js';
 
-test("the bench's README has what its results say: `node dist/scripts/bench/report.js` writes it", () => {
-  const readme = readFileSync(README, 'utf8');
-  assert.equal(readme, withReport(readme));
-});
+for (const { file, write } of REPORTS) {
+  test(`${basename(dirname(file))}/${basename(file)} has what the bench's results say: \`node dist/scripts/bench/report.js\` writes it`, () => {
+    const text = readFileSync(file, 'utf8');
+    assert.equal(text, withReport(text, write));
+  });
+}
