@@ -3,8 +3,10 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { goRound, Holders, measureCell } from '../scripts/bench/cells.js';
 import { CONTENDERS, type Contender, type ContenderName } from '../scripts/bench/contenders.js';
+import type { Bench } from '../scripts/bench/section.js';
+import { measureSoak } from '../scripts/bench/soak.js';
 import { makeLoop } from '../scripts/bench/table.js';
-import { connect, rows } from './harness.js';
+import { connect, makePool, rows } from './harness.js';
 
 const open = () => connect();
 const SIZE = 2_500;
@@ -120,4 +122,18 @@ suite('the bench fails', () => {
     await connection.query('INSERT INTO lost_loop VALUES (7, NULL, UNIX_TIMESTAMP() + 100, 0)');
     await assert.rejects(measured(100), /of 100 ids 100 are left, and 1 of them locked/);
   });
+});
+
+test('everything at once for some seconds, under KILLs: nothing is seen that may never happen', async () => {
+  const bench: Bench = {
+    open,
+    openPool: connections => makePool({ connectionLimit: connections }),
+    quick: true,
+    progress: () => {},
+  };
+  const times = new Map<string, number>();
+  await measureSoak(bench, { seconds: 4, rows: 2_000 }, row => times.set(row.what, row.times));
+  assert.equal(times.get('violations'), 0);
+  for (const what of ['get', 'did', 'add', 'remove', 'fail', 'KILL QUERY sent'])
+    assert.ok(times.get(what)! > 0, `${what}: none`);
 });

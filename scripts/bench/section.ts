@@ -4,10 +4,7 @@ import type { Spread } from './measure.js';
 
 /** What a section is given to work with. */
 export interface Bench {
-  /**
-   * A new connection to the bench's own database, closed at the latest when the section has ended. It lets several
-   * statements into one query.
-   */
+  /** A new connection to the bench's own database, closed at the latest when the section has ended. */
   open(): Promise<Connection>;
   /** The same as a pool of so many connections. */
   openPool(connections: number): Pool;

@@ -35,7 +35,8 @@ export async function measureSoak(
 ): Promise<void> {
   const root = await bench.open();
   await create(root, TABLE);
-  await root.query('CREATE TABLE ticks (n INT NOT NULL) ENGINE=InnoDB; INSERT INTO ticks VALUES (0)');
+  await root.query('CREATE TABLE ticks (n INT NOT NULL) ENGINE=InnoDB');
+  await root.query('INSERT INTO ticks VALUES (0)');
   const loop = new DoLoop(root, TABLE);
   await loop.add(Array.from({ length: rows }, (_, i) => i + 1));
   await loop.add(Array.from({ length: SIZE.shared }, (_, i) => FIRST.shared + i + 1));
