@@ -29,7 +29,7 @@ BEGIN
     DECLARE v_owns BOOLEAN DEFAULT FALSE;
     DECLARE v_attempt INT DEFAULT 0;
     DECLARE v_mutex VARCHAR(64) CHARACTER SET ascii;
-    DECLARE v_got INT;
+    DECLARE v_seconds INT;
     DECLARE v_last_insert_id BIGINT UNSIGNED DEFAULT LAST_INSERT_ID();
 
     SET in_lock_for = COALESCE(in_lock_for, 3600), in_min_loop_time = COALESCE(in_min_loop_time, 3600);
@@ -75,11 +75,12 @@ BEGIN
             SET v_due = NULL, v_never = NULL, v_stale = NULL;
 
             -- One at a time, lest all want the same ids: those that want many, and those that lost one. It is for speed
-            -- alone. A name serves for a second, so that a lock that somebody's KILL left behind holds up nobody for long.
+            -- alone. A name serves for a second, or one more for each thousand ids, and nobody waits for longer: a lock that
+            -- somebody's KILL left behind holds up nobody for long. (MariaDB forgets a KILL that meets GET_LOCK in a DO.)
             IF v_mutex IS NULL AND (in_max_ids >= 5 OR v_attempt > 1) THEN
-                SET v_mutex = CONCAT('doloop ', CRC32(DATABASE()), ' ', CRC32('{{loop}}'), ' ', UNIX_TIMESTAMP());
-                -- (MariaDB forgets a KILL that meets GET_LOCK in a DO.)
-                SET v_got = GET_LOCK(v_mutex, 1);
+                SET v_seconds = 1 + LEAST(in_max_ids DIV 1000, 60);
+                SET v_mutex = CONCAT('doloop ', CRC32(DATABASE()), ' ', CRC32('{{loop}}'), ' ', UNIX_TIMESTAMP() DIV v_seconds);
+                SET v_seconds = GET_LOCK(v_mutex, v_seconds);
             END IF;
             -- Not before that was waited for: a lock on ids is to last its time.
             IF v_claims IS NULL THEN
