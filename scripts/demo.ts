@@ -14,9 +14,9 @@ import cliProgress from 'cli-progress';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { chalk } from 'zx';
 import { create, DoLoop } from '../src/index.js';
-import { connect } from './connect.js';
 import { find, PATH_TYPE, sha256, state } from './demo-files.js';
 import { DATABASE, type Job, LOOP, update } from './demo-worker.js';
+import { end, fail, inTheEnd, isEnding, makeDatabase, unlessEnding } from './ending.js';
 import { openServer } from './server.js';
 import { guardFolder } from './server-install.js';
 
@@ -36,55 +36,10 @@ const ROUNDS_MS = 8_000;
 /** For how long to wait for anything. */
 const PATIENCE_MS = 60_000;
 
-// ---- What is to be undone in the end, however that comes
-
-const undo: (() => unknown)[] = [];
-let ending: Promise<void> | undefined;
-
-function end(): Promise<void> {
-  ending ??= (async () => {
-    for (const step of undo.reverse()) {
-      try {
-        await step();
-      } catch (error) {
-        fail(error);
-      }
-    }
-  })();
-  return ending;
-}
-
-/** For whatever would have to be undone: not once that is under way. */
-function unlessEnding(): void {
-  if (ending) throw new Error('Interrupted');
-}
-
-function fail(error: unknown): void {
-  console.error(chalk.red((error as Error).message));
-  process.exitCode = 1;
-}
-
-async function interrupt(code: number): Promise<void> {
-  if (ending) return; // a second Ctrl-C is no reason to leave things behind
-  const ended = end();
-  console.log('\nInterrupted: removing what was made ...');
-  await ended;
-  process.exit(code);
-}
-
-process.on('SIGINT', () => interrupt(130));
-process.on('SIGTERM', () => interrupt(143));
-process.on('SIGHUP', () => interrupt(129));
-process.stdout.on('error', () => interrupt(141)); // nobody reads on
-process.on('uncaughtException', error => {
-  if (!ending) fail(error);
-  interrupt(1);
-});
-
 // ---- Output
 
 const say = (line: string) => {
-  if (!ending) console.log(line);
+  if (!isEnding()) console.log(line);
 };
 const heading = (text: string) => say(`\n${chalk.bold(text)}`);
 const count = (n: number) => n.toLocaleString('en');
@@ -174,7 +129,7 @@ async function watch(total: number, look: () => Promise<Progress>): Promise<void
     stream: process.stdout,
   });
   unlessEnding();
-  undo.push(() => bar.stop());
+  inTheEnd(() => bar.stop());
   bar.start(total, 0, { note: '' });
   let said = Date.now();
   await until(async () => {
@@ -191,29 +146,7 @@ async function watch(total: number, look: () => Promise<Progress>): Promise<void
 
 // ---- The database
 
-async function makeDatabase(url: string, connection: Connection): Promise<void> {
-  unlessEnding();
-  const made = connection.query(`CREATE DATABASE ${DATABASE} CHARACTER SET utf8mb4`);
-  const isOurs = made.then(
-    () => true,
-    () => false,
-  );
-  // From here on, lest it stay behind when we are interrupted before we hear that it was made.
-  undo.push(async () => {
-    const toDrop = await isOurs;
-    connection.destroy();
-    if (!toDrop) return;
-    const another = await connect({ url }); // the first may be busy, or lost
-    await another.query(`DROP DATABASE ${DATABASE}`);
-    await another.end();
-  });
-  try {
-    await made;
-  } catch (error) {
-    if ((error as { errno?: number }).errno !== 1007) throw error; // ER_DB_CREATE_EXISTS
-    throw new Error(`The server has a database ${DATABASE} already, and the demo would drop its own in the end`);
-  }
-  await connection.query(`USE ${DATABASE}`);
+async function makeTables(connection: Connection): Promise<void> {
   await connection.query(
     `CREATE TABLE file_hash (
       path      ${PATH_TYPE} PRIMARY KEY,
@@ -276,17 +209,17 @@ async function prepare(folder: string, maxFiles: number): Promise<Demo> {
   if (cut) say('          left out: the rest, so that this takes less than a minute');
 
   const temp = mkdtempSync(join(tmpdir(), 'doloop-demo-'));
-  undo.push(guardFolder(temp));
+  inTheEnd(guardFolder(temp));
   const note = join(temp, 'note.txt');
   await write(files, note, 'one\n');
 
   if (!process.env.MYSQL_URL) say('  server  a private one is being started ...');
   const { kind, version, url, stop } = await openServer();
-  undo.push(stop);
+  inTheEnd(stop);
   say(`  server  ${kind === 'mysql' ? 'MySQL' : 'MariaDB'} ${version.split('-')[0]}, database ${DATABASE}`);
-  const connection = await connect({ url });
-  await makeDatabase(url, connection);
-  undo.push(() => Promise.all([...workers].map(kill)));
+  const connection = await makeDatabase(url, DATABASE);
+  await makeTables(connection);
+  inTheEnd(() => Promise.all([...workers].map(kill)));
   const loop = new DoLoop<string>(connection, LOOP);
   const added = await loop.add(files.keys());
   say(`  loop    ${LOOP}, ${count(added)} ids: their paths, and that of a note to be changed`);
@@ -443,7 +376,7 @@ async function demo(folder: string, maxFiles: number): Promise<void> {
   await compare(it);
   await audit(it, [it.note, held[0]!]);
   const updates = count(await countUpdates(it.connection));
-  if (ending) return;
+  if (isEnding()) return;
   await end();
   const took = seconds(Date.now() - begun);
   console.log(
@@ -467,6 +400,6 @@ try {
     await demo(resolve(process.env.INIT_CWD ?? '', positionals[0] ?? PROJECT), maxFiles);
   }
 } catch (error) {
-  if (!ending) fail(error);
+  if (!isEnding()) fail(error);
 }
 await end();

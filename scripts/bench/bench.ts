@@ -5,9 +5,9 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Connection, createConnection, createPool, type ResultSetHeader } from 'mysql2/promise';
-import { chalk } from 'zx';
-import { connect, connectionSettings } from '../connect.js';
+import { createConnection, createPool } from 'mysql2/promise';
+import { connectionSettings } from '../connect.js';
+import { end, fail, inTheEnd, isEnding, makeDatabase } from '../ending.js';
 import { type Kind, openServer, type Server } from '../server.js';
 import { plot } from './plot.js';
 import {
@@ -33,73 +33,6 @@ const USAGE = `Usage: npm run bench -- [mariadb|mysql] [--quick] [--only SECTION
 /** Large enough for all that is measured: the subject is locks and indexes, not the disk. */
 const SETTINGS = ['--innodb-buffer-pool-size=2G'];
 
-// ---- What is to be undone in the end, however that comes
-
-const undo: (() => unknown)[] = [];
-let ending: Promise<void> | undefined;
-
-function end(): Promise<void> {
-  ending ??= (async () => {
-    for (const step of undo.reverse()) {
-      try {
-        await step();
-      } catch (error) {
-        fail(error);
-      }
-    }
-  })();
-  return ending;
-}
-
-function fail(error: unknown): void {
-  console.error(chalk.red((error as Error).message));
-  process.exitCode = 1;
-}
-
-async function interrupt(code: number): Promise<void> {
-  if (ending) return; // a second Ctrl-C is no reason to leave things behind
-  const ended = end();
-  console.error('\nInterrupted: removing what was made ...');
-  await ended;
-  process.exit(code);
-}
-
-process.on('SIGINT', () => interrupt(130));
-process.on('SIGTERM', () => interrupt(143));
-process.on('SIGHUP', () => interrupt(129));
-process.stdout.on('error', () => interrupt(141)); // nobody reads on
-process.on('uncaughtException', error => {
-  if (!ending) fail(error);
-  interrupt(1);
-});
-
-// ---- The database
-
-async function makeDatabase({ url }: Server): Promise<Connection> {
-  const connection = await connect({ url });
-  const making = connection.query<ResultSetHeader>(`CREATE DATABASE IF NOT EXISTS ${DATABASE}`);
-  const isOurs = making.then(
-    ([{ warningStatus }]) => warningStatus === 0, // a warning: it was there
-    () => false,
-  );
-  // From here on, lest it stay behind when we are interrupted before we hear that it was made.
-  undo.push(async () => {
-    const toDrop = await isOurs;
-    connection.destroy();
-    if (!toDrop) return;
-    const another = await connect({ url }); // the first may be busy, or lost
-    await another.query(`DROP DATABASE ${DATABASE}`);
-    await another.end();
-  });
-  await making;
-  if (!(await isOurs)) {
-    throw new Error(`The server has a database ${DATABASE} already, and the bench would drop its own in the end`);
-  }
-  return connection;
-}
-
-// ---- The sections
-
 async function measureSection(name: SectionName, server: Server, quick: boolean, screen: Screen): Promise<unknown[]> {
   const section: Section<unknown> = SECTIONS[name];
   const { title, about, columns } = section;
@@ -119,7 +52,7 @@ async function measureSection(name: SectionName, server: Server, quick: boolean,
     },
     quick,
     progress: (done, note) => {
-      if (!ending) screen.progress(done, note);
+      if (!isEnding()) screen.progress(done, note);
     },
   };
   const rows: unknown[] = [];
@@ -132,7 +65,7 @@ async function measureSection(name: SectionName, server: Server, quick: boolean,
   try {
     await section.measure(bench, row => {
       rows.push(row);
-      if (!ending) screen.row(columns, section.values(row));
+      if (!isEnding()) screen.row(columns, section.values(row));
     });
   } finally {
     screen.endProgress();
@@ -152,11 +85,11 @@ interface Options {
 async function bench({ kind, quick, only, json, out }: Options): Promise<void> {
   const begun = Date.now();
   const screen = new Screen(json ? process.stderr : process.stdout);
-  undo.push(() => screen.endProgress());
+  inTheEnd(() => screen.endProgress());
   const server = await openServer({ ...(kind && { kind }), settings: SETTINGS });
-  undo.push(server.stop);
+  inTheEnd(server.stop);
   if (kind && server.kind !== kind) throw new Error(`MYSQL_URL names a ${server.kind} server, not ${kind}`);
-  const connection = await makeDatabase(server);
+  const connection = await makeDatabase(server.url, DATABASE);
   const results: Results = {
     kind: server.kind,
     version: server.version,
@@ -170,7 +103,7 @@ async function bench({ kind, quick, only, json, out }: Options): Promise<void> {
   screen.say(results.machine);
   for (const [name, value] of Object.entries(results.options)) screen.say(`${name} = ${value}`);
   for (const name of only) results.sections[name] = await measureSection(name, server, quick, screen);
-  if (ending) return;
+  if (isEnding()) return;
   await end();
   if (out !== undefined) write(resolve(process.env.INIT_CWD ?? '', out), results);
   if (json) console.log(JSON.stringify(results));
@@ -226,7 +159,7 @@ if (options) {
   try {
     await bench(options);
   } catch (error) {
-    if (!ending) fail(error);
+    if (!isEnding()) fail(error);
   }
   await end();
 }
