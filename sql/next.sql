@@ -17,14 +17,12 @@ BEGIN
     END IF;
     SET v_stale_until = v_now - in_min_loop_time;
 
-    -- If there are stale ids, there are mostly some that became so of late. These have nothing before them that updates
-    -- left behind and the server did not purge yet, as the first ones have. (Why failures is named: see get.)
+    -- The stale are read from their end: these have nothing before them that updates left behind and the server did not
+    -- purge yet, as the first ones have.
     SELECT GREATEST(COALESCE((
-            SELECT v_now
+            SELECT IF(MAX(`last_updated`) IS NULL, NULL, v_now)
                 FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                WHERE /*!80000 `failures` >= 0 AND */ `lock_until` IS NULL
-                    AND `last_updated` BETWEEN v_stale_until - in_min_loop_time AND v_stale_until
-                LIMIT 1
+                WHERE `lock_until` IS NULL AND `last_updated` <= v_stale_until
         ), (
             SELECT v_now
                 FROM `{{loop}}` FORCE INDEX (`lock_until`)
