@@ -48,7 +48,7 @@ BEGIN
     -- Candidates are looked up, and claimed by one statement, which is a transaction by itself, unless the caller has one
     -- open. So whatever ends this call, be it KILL, leaves no transaction open. Who loses candidates to others tries again.
     attempts: WHILE v_left > 0 AND v_attempt < 100 DO
-        attempt: BEGIN
+        BEGIN
             DECLARE EXIT HANDLER FOR SQLEXCEPTION
             BEGIN
                 DO LAST_INSERT_ID(v_last_insert_id), IF(v_mutex IS NULL, NULL, RELEASE_LOCK(v_mutex));
