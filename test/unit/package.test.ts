@@ -44,7 +44,8 @@ suite('the package', () => {
   const sql = readdirSync(join(root, 'sql'));
 
   test('has the client, the SQL and the command, and no tests, demo, servers or tools', () => {
-    const program = ['doloop', 'connect'].map(name => `dist/scripts/${name}`);
+    const commands = readdirSync(join(root, 'scripts', 'cli')).map(name => `cli/${name.replace(/\.ts$/, '')}`);
+    const program = ['doloop', 'connect', ...commands].map(name => `dist/scripts/${name}`);
     const compiled = [...modules.map(name => `dist/src/${name}`), ...program];
     assert.deepEqual(
       files.filter(path => !path.endsWith('.map')),

@@ -1,0 +1,44 @@
+/** Ids as people and programs read and write them, one a line: what is written can be read again, whatever their type. */
+import { createInterface } from 'node:readline';
+import type { LoopId } from '../../src/index.js';
+import { understood } from './command.js';
+
+/** What can't stand for itself: nothing at all, control characters, blanks at an end, or what looks like JSON. */
+const NEEDS_QUOTES = /^$|^"|^\s|\s$|\p{C}/u;
+
+/** An id as one line of text: binary ones in hexadecimal; text that can't stand for itself as a JSON string. */
+export function formatId(id: LoopId): string {
+  if (Buffer.isBuffer(id)) return id.toString('hex');
+  const text = String(id);
+  return NEEDS_QUOTES.test(text) ? JSON.stringify(text) : text;
+}
+
+/**
+ * The id that stands in a line, as the procedures take it, for ids of every type.
+ *
+ * @throws {UsageError} for what begins like a JSON string and is none.
+ */
+export function parseId(text: string): string {
+  if (!text.startsWith('"')) return text;
+  return understood(() => {
+    try {
+      return JSON.parse(text) as string;
+    } catch {
+      throw new Error(`ids: ${text} begins with a quote and is no JSON string`);
+    }
+  });
+}
+
+/** The ids of standard input, one a line, in pieces of so many; empty lines are none. */
+export async function* idsOf(input: NodeJS.ReadableStream, perPiece: number): AsyncGenerator<string[]> {
+  let piece: string[] = [];
+  for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+    if (line === '') continue;
+    piece.push(parseId(line));
+    if (piece.length === perPiece) {
+      yield piece;
+      piece = [];
+    }
+  }
+  if (piece.length > 0) yield piece;
+}
