@@ -16,5 +16,6 @@ writing: LOOP
                 RESIGNAL;
             END IF;
             SET v_repeats_left = v_repeats_left - 1;
+            DO SLEEP(RAND() / 50); -- lest the two meet again
         END;
         DO LAST_INSERT_ID(0);

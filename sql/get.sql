@@ -56,8 +56,9 @@ BEGIN
                 IF v_owns THEN
                     ROLLBACK AND NO CHAIN NO RELEASE;
                 END IF;
-                -- What was claimed before is locked, and has to be answered.
-                IF v_claims IS NULL OR v_joins THEN
+                -- What was claimed before is locked, and has to be answered; unless it is not known what came of this claim, since
+                -- a KILL may come between its commit and the next step.
+                IF v_claims IS NULL OR v_candidates IS NOT NULL OR v_joins THEN
                     RESIGNAL;
                 END IF;
                 SET v_left = 0;
@@ -65,14 +66,14 @@ BEGIN
             -- A deadlock has rolled everything back. What was the caller's is the caller's to repeat.
             DECLARE EXIT HANDLER FOR 1213
             BEGIN
-                IF v_joins OR v_attempt = 100 THEN
+                IF v_joins OR v_attempt = 100 AND v_claims IS NULL THEN
                     DO LAST_INSERT_ID(v_last_insert_id), IF(v_mutex IS NULL, NULL, RELEASE_LOCK(v_mutex));
                     RESIGNAL;
                 END IF;
             END;
 
             SET v_attempt = v_attempt + 1, v_wanted = v_left;
-            SET v_due = NULL, v_never = NULL, v_stale = NULL;
+            SET v_due = NULL, v_never = NULL, v_stale = NULL, v_candidates = NULL;
 
             -- One at a time, lest all want the same ids: those that want many, and those that lost one. It is for speed
             -- alone. A name serves for a second, or one more for each thousand ids, and nobody waits for longer: a lock that

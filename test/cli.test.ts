@@ -12,7 +12,6 @@ import { scriptForCreate } from '../src/index.js';
 import { connect, contents, database, rows, server } from './harness.js';
 
 const BIN = fileURLToPath(new URL('../scripts/doloop.js', import.meta.url));
-const README = fileURLToPath(new URL('../../scripts/README.md', import.meta.url));
 const PROCEDURES = ['add', 'remove', 'get', 'did', 'unlock', 'bump', 'extend', 'fail', 'check', 'stats', 'next'];
 /** Nobody listens there: what succeeds, or is refused, without connecting. */
 const NOWHERE = { MYSQL_URL: 'mysql://root@127.0.0.1:1/app' };
@@ -824,27 +823,5 @@ test('colours are on a terminal only, whatever else asks for them', async () => 
     const { stdout, stderr } = await doloop(args, { MYSQL_URL: serverUrl({ database }), FORCE_COLOR: '1' });
     assert.equal((stdout + stderr).includes('\u001b'), false);
     assert.notEqual(stdout + stderr, '');
-  }
-});
-
-test('what scripts/README.md shows is what the script does', async t => {
-  assert.ok(server.console, 'the console of the server is installed');
-  const app = await makeDatabase(t, 'readme');
-  t.after(() => root.query(`DROP USER IF EXISTS '${app}'@'%'`));
-  const text = readFileSync(README, 'utf8');
-  const blocks = [...text.matchAll(/^```console\n(.*?)^```$/gms)].map(match => match[1]!);
-  const commands = blocks.join('').split(/^\$ /m).slice(1);
-  assert.ok(commands.length > 15);
-  // On a terminal there are spaces where there are tabs here; versions are of their time.
-  const comparable = (shown: string) => shown.replaceAll(/[ \t]+/g, ' ').replaceAll(/\d+\.\d+\.\d+/g, '0.0.0');
-  const env = { MYSQL_URL: serverUrl({ database: app }) };
-  for (const command of commands) {
-    const [line, ...output] = command.split('\n');
-    const typed = line!
-      .replaceAll('npx doloop', 'doloop')
-      .replaceAll('mysql ', 'console ')
-      .replaceAll(/\bapp\b/g, app);
-    const { stdout } = await shell(`{ ${typed}\n} 2>&1`, env);
-    assert.equal(comparable(stdout.replaceAll(app, 'app')), comparable(output.join('\n')), line);
   }
 });

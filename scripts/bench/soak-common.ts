@@ -74,10 +74,17 @@ export class Tally {
   }
 }
 
+interface Claim {
+  holder: string;
+  /** By the server's clock, s. */
+  at: number;
+  until: number;
+}
+
 /** Who holds which ids of `work`, and until when by the server's clock. */
 export class Holders {
-  readonly #holders = new Map<number, { holder: string; until: number }>();
-  readonly #taken = new Map<number, number>();
+  readonly #holders = new Map<number, Claim>();
+  readonly #taken = new Map<number, { claim: Claim; since: number }>();
   #claims = 0;
 
   constructor(private readonly tally: Tally) {}
@@ -87,15 +94,22 @@ export class Holders {
     return this.#claims;
   }
 
-  /** They were claimed at this time of the server's, and not been given to others since this moment. */
+  /**
+   * They were claimed at this time of the server's, and not been given to others since this moment. Of two claims either
+   * may be told first, if the earlier one was for a short time.
+   */
   take(holder: string, ids: readonly number[], at: number, until: number, since = this.#claims): void {
     this.#claims += 1;
+    const claim = { holder, at, until };
+    const overlaps = (other: Claim) => other.at < until && at < other.until;
     for (const id of ids) {
-      const other = this.#holders.get(id);
-      if ((other && other.until > at) || (this.#taken.get(id) ?? 0) > since)
-        this.tally.violation('an id has two holders', `${id}: ${holder}, and ${other?.holder ?? 'another meanwhile'}`);
-      this.#holders.set(id, { holder, until });
-      this.#taken.set(id, this.#claims);
+      const taken = this.#taken.get(id);
+      const other = this.#holders.get(id) ?? (taken && taken.since > since ? taken.claim : undefined);
+      if (other && overlaps(other)) {
+        this.tally.violation('an id has two holders', `${id}: ${holder}, and ${other.holder}`);
+      }
+      if (!other || other.at <= at) this.#holders.set(id, claim);
+      this.#taken.set(id, { claim, since: this.#claims });
     }
   }
 
