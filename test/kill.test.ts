@@ -174,19 +174,23 @@ async function killedWithin(us: number, session: Connection, call: () => Promise
   return hit;
 }
 
-/** How long a call takes, in microseconds: the second, which finds all caches warm. */
-async function durationOf(call: () => Promise<unknown>): Promise<number> {
-  await call();
-  const start = performance.now();
-  await call();
-  return (performance.now() - start) * 1000;
+/** How long a call takes, in microseconds, when nothing holds it up: the least of some. */
+async function durationOf(call: () => Promise<unknown>, before = async () => {}): Promise<number> {
+  const times: number[] = [];
+  for (let i = 0; i < 5; i += 1) {
+    await before();
+    const start = performance.now();
+    await call();
+    times.push((performance.now() - start) * 1000);
+  }
+  return Math.min(...times);
 }
 
 /** So long, and until some kills have hit. */
 function untilKills(findings: Findings, ms: number): () => boolean {
   const end = performance.now() + ms;
   return () => {
-    assert.ok(performance.now() < end + 10_000, `${findings.kills} kills hit`);
+    assert.ok(performance.now() < end + 40_000, `${findings.kills} kills hit`);
     return performance.now() < end || findings.kills < 3;
   };
 }
@@ -306,10 +310,7 @@ for (const call of writing) {
     await make();
     const after = gist(await contents(observer, table));
     assert.notEqual(before, after);
-    const duration = await durationOf(async () => {
-      await again();
-      await make();
-    });
+    const duration = await durationOf(make, async () => void (await again()));
     await again();
     for (const goesOn = untilKills(findings, 250); goesOn(); ) {
       const hit = await killedWithin(Math.random() * duration, session, make);
