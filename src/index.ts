@@ -1,4 +1,6 @@
 export { Batch } from './batch.js';
+export type { BatchesOptions, WorkEvent } from './batches.js';
+export type { WorkSummary } from './claim.js';
 export { DoLoopError, type DoLoopErrorCode } from './errors.js';
 export type { Ids, LoopId } from './ids.js';
 export {
@@ -29,3 +31,4 @@ export {
   type UnlockOptions,
 } from './loop.js';
 export type { AnyConnection, AnyPool } from './mysql.js';
+export type { Handler, WorkContext, WorkOptions } from './work.js';

@@ -1,11 +1,14 @@
 import type { Connection, Pool } from 'mysql2/promise';
 import { Batch } from './batch.js';
+import { type BatchesOptions, batches } from './batches.js';
 import { type Argument, asOne, call, settle, use, type Work } from './call.js';
+import type { WorkSummary } from './claim.js';
 import { explained } from './errors.js';
 import { chunk, type Ids, idsToJson, type LoopId, shown } from './ids.js';
-import { type Answer, type AnyConnection, type AnyPool, type MySqlError, promised, run } from './mysql.js';
+import { type Answer, type AnyConnection, type AnyPool, isPool, type MySqlError, promised, run } from './mysql.js';
 import { type LoopName, parseLoopName, qualifiedName } from './names.js';
 import type { Procedure } from './render.js';
+import { type Handler, type WorkOptions, work } from './work.js';
 
 export interface DryRun {
   /** Answer as if, and change nothing. @default false */
@@ -280,6 +283,41 @@ export class DoLoop<Id extends LoopId = number> {
     return row!.due_in as number | null;
   }
 
+  /**
+   * Works: gets ids, calls the handler with each of them, marks as updated what succeeded, and begins anew, until the
+   * signal is given. Then nothing more is begun, handlers that run have `gracePeriod` to end, and what was not begun is
+   * unlocked. It holds the locks of what takes longer, and goes on through trouble with the server. Needs a pool.
+   *
+   * Resolves to what became of the ids, when it has ended by the signal, or with `once` because nothing is due. Rejects
+   * with the error, where the first call fails in a way that nothing mends by itself, where the pool was ended, where
+   * `onEvent` threw, or with `once` where trouble lasts for more than a minute; not with errors of the handler.
+   */
+  work(handler: Handler<Id>, options?: WorkOptions<Id> & { batch?: false }): Promise<WorkSummary>;
+  /** The same with a call of the handler for each batch: all its ids have succeeded, or all have failed. */
+  work(handler: Handler<Batch<Id>>, options: WorkOptions<Id> & { batch: true }): Promise<WorkSummary>;
+  async work(handler: Handler<Id> | Handler<Batch<Id>>, options: WorkOptions<Id> = {}): Promise<WorkSummary> {
+    if (typeof handler !== 'function') throw new TypeError(`handler: ${shown(handler)} is not a function`);
+    const all = given(options, OF_WORK);
+    this.#needPool('work');
+    const handling = all.batch ? { all: handler as Handler<Batch<Id>> } : { each: handler as Handler<Id> };
+    return work(this, handling, all);
+  }
+
+  /**
+   * Batches, one after another, for those who work and mark by themselves: ids stay locked as they leave them. Where
+   * nothing is due it waits; the signal, or `once`, ends it. Goes on through trouble, and throws, as {@link work} does.
+   */
+  batches(options: BatchesOptions<Id> = {}): AsyncGenerator<Batch<Id>, void, undefined> {
+    const all = given(options, OF_BATCHES);
+    this.#needPool('batches');
+    return batches(this, all);
+  }
+
+  /** Its calls might belong to a transaction, and where a connection is lost, another one is needed. */
+  #needPool(what: string): void {
+    if (!isPool(this.#target)) throw new TypeError(`${what}: needs a pool of mysql2's, not a connection`);
+  }
+
   /** A call that fits one packet. */
   #call(procedure: Procedure, args: readonly Argument[], { dryRun = false }: DryRun): Promise<Answer['rows']> {
     return this.#use(async (connection, pooled) => {
@@ -378,6 +416,14 @@ function checked<Name extends string>(options: object, checks: Record<Name, Chec
   return values;
 }
 
+/** The options that are given, checked. */
+function given<Options extends object>(options: Options, checks: Record<keyof Options, Check>): Options {
+  checked(options, checks as Record<string, Check>);
+  return Object.fromEntries(
+    Object.entries(options).filter(([, value]) => value !== undefined && value !== null),
+  ) as Options;
+}
+
 const isFlag: Check = (name, value) => {
   if (typeof value !== 'boolean') throw new TypeError(`${name}: ${shown(value)} is not true or false`);
 };
@@ -400,9 +446,44 @@ const { MIN_SAFE_INTEGER: MIN, MAX_SAFE_INTEGER: MAX } = Number;
 const isCount = isWhole(0, MAX, 'a whole number from 0 up');
 const isLease = isWhole(MIN, MAX, `a whole number from ${MIN} to ${MAX}`);
 
+const isSome = isWhole(1, MAX, 'a whole number from 1 up');
+
 const isThresholds: Check = (name, value) => {
   if (!Array.isArray(value)) throw new TypeError(`${name}: ${shown(value)} is not an array of numbers of seconds`);
   for (const threshold of value) isSeconds(name, threshold);
+};
+
+const isSignal: Check = (name, value) => {
+  if (!(value instanceof AbortSignal)) throw new TypeError(`${name}: ${shown(value)} is not an AbortSignal`);
+};
+
+const isFunction: Check = (name, value) => {
+  if (typeof value !== 'function') throw new TypeError(`${name}: ${shown(value)} is not a function`);
+};
+
+const isOnFailure: Check = (name, value) => {
+  if (value !== 'fail' && value !== 'unlock' && value !== 'leave') {
+    throw new TypeError(`${name}: ${shown(value)} is none of fail, unlock, leave`);
+  }
+};
+
+const OF_BATCHES = {
+  maxIds: isSome,
+  lockFor: isDuration,
+  minLoopTime: isSeconds,
+  pollInterval: isDuration,
+  once: isFlag,
+  signal: isSignal,
+  onEvent: isFunction,
+};
+
+const OF_WORK = {
+  ...OF_BATCHES,
+  batch: isFlag,
+  concurrency: isSome,
+  onFailure: isOnFailure,
+  retryIn: isSeconds,
+  gracePeriod: isSeconds,
 };
 
 /** The lease that guards a call: the one given, else the batch's own. An empty batch has none, and nothing to guard. */

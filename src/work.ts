@@ -1,0 +1,180 @@
+import { setImmediate as othersTurn } from 'node:timers/promises';
+import type { Batch } from './batch.js';
+import { type BatchesOptions, milliseconds, Run } from './batches.js';
+import { Claim, type Keeper, type Outcome, type WorkSummary } from './claim.js';
+import type { LoopId } from './ids.js';
+import type { DoLoop } from './loop.js';
+
+export interface WorkOptions<Id> extends BatchesOptions<Id> {
+  /** Call the handler with each batch, rather than with each id. @default false */
+  batch?: boolean;
+  /** How many calls of the handler may run at once. @default 1 */
+  concurrency?: number;
+  /**
+   * What becomes of ids whose handler threw: marked as failed, to be tried again after a pause; unlocked, so that they
+   * may come again at once; or left locked until their time. @default 'fail'
+   */
+  onFailure?: 'fail' | 'unlock' | 'leave';
+  /**
+   * With 'fail': in how many seconds to try again.
+   * @default 60 for the first failure, doubled with each in a row, at most a day
+   */
+  retryIn?: number;
+  /** How many seconds handlers that run have left once the signal was given. @default 30 */
+  gracePeriod?: number;
+}
+
+/** What a handler is given beside its id or batch. */
+export interface WorkContext {
+  /** Given when the work is to end: by the caller's signal, with its reason, or by an error. */
+  signal: AbortSignal;
+}
+
+/** Updates what it is given. If it throws, that has failed. What it returns is not looked at. */
+export type Handler<Given> = (given: Given, context: WorkContext) => unknown;
+
+/** What is called for each id, or for each batch. */
+export type Handling<Id extends LoopId> = { each: Handler<Id> } | { all: Handler<Batch<Id>> };
+
+/** After `gracePeriod`, the last calls have so many seconds to come to their end. */
+const LAST_CALLS = 2;
+/** Handlers that don't wait for anything let others have their turn after so long: timers, signals, the network. */
+const TURN_MS = 10;
+/** So many claims may be about to be marked before more is got. */
+const MAX_HANDLED = 2;
+
+/** See {@link DoLoop.work}. */
+export function work<Id extends LoopId>(
+  loop: DoLoop<Id>,
+  handling: Handling<Id>,
+  options: WorkOptions<Id>,
+): Promise<WorkSummary> {
+  return new Worker(loop, handling, options).work();
+}
+
+class Worker<Id extends LoopId> {
+  readonly #run: Run<Id>;
+  readonly #handling: Handling<Id>;
+  readonly #concurrency: number;
+  readonly #onFailure: Outcome;
+  readonly #gracePeriod: number;
+  readonly #keeper: Keeper<Id>;
+  readonly #over = new AbortController();
+  /** All that are not marked as a whole. */
+  readonly #claims = new Set<Claim<Id>>();
+  /** Those with ids that are not begun. */
+  #queue: Claim<Id>[] = [];
+  #running = 0;
+  #turnEnds = 0;
+  #changed = () => {};
+  #timers: NodeJS.Timeout[] = [];
+
+  constructor(loop: DoLoop<Id>, handling: Handling<Id>, options: WorkOptions<Id>) {
+    this.#run = new Run(loop, options);
+    this.#handling = handling;
+    this.#concurrency = options.concurrency ?? 1;
+    this.#onFailure = options.onFailure ?? 'fail';
+    this.#gracePeriod = options.gracePeriod ?? 30;
+    this.#keeper = {
+      run: this.#run,
+      retryIn: options.retryIn,
+      summary: { did: 0, failed: 0, unlocked: 0, left: 0, lost: 0 },
+      over: this.#over.signal,
+      changed: () => this.#changed(),
+    };
+  }
+
+  async work(): Promise<WorkSummary> {
+    this.#run.signal.addEventListener('abort', () => this.#stop());
+    const over = new Promise(resolve => this.#over.signal.addEventListener('abort', resolve));
+    try {
+      await Promise.race([this.#goRound(), over]);
+    } finally {
+      this.#over.abort();
+      for (const claim of this.#claims) claim.end();
+      for (const timer of this.#timers) clearTimeout(timer);
+      this.#run.release();
+    }
+    return { ...this.#keeper.summary };
+  }
+
+  async #goRound(): Promise<void> {
+    for await (const { batch, since } of this.#run.supply()) {
+      const claim = new Claim(this.#keeper, batch, since);
+      this.#claims.add(claim);
+      if (this.#run.signal.aborted) claim.giveBack();
+      else this.#queue.push(claim);
+      this.#begin();
+      await this.#until(() => this.#run.signal.aborted || this.#wantsMore());
+    }
+    await this.#until(() => this.#claims.size === 0);
+  }
+
+  async #until(holds: () => boolean): Promise<void> {
+    for (;;) {
+      for (const claim of this.#claims) if (claim.isClosed) this.#claims.delete(claim);
+      if (holds()) return;
+      await new Promise<void>(resolve => {
+        this.#changed = resolve;
+      });
+    }
+  }
+
+  /** Before handlers run dry, but never more than a batch ahead; and not if what was done can't be marked as fast. */
+  #wantsMore(): boolean {
+    const waiting = this.#queue.reduce((sum, claim) => sum + claim.waiting, 0);
+    if (waiting > this.#concurrency || !this.#queue.every(claim => claim.isBegun)) return false;
+    return [...this.#claims].filter(claim => claim.isHandled).length < MAX_HANDLED;
+  }
+
+  /** Calls the handler as often as may be. */
+  #begin(): void {
+    while (this.#running < this.#concurrency && this.#queue.length > 0) {
+      const [claim] = this.#queue as [Claim<Id>];
+      if ('all' in this.#handling) {
+        const batch = claim.beginAll();
+        const { all } = this.#handling;
+        if (batch.length > 0) this.#handle(claim, [...batch], context => all(batch, context));
+      } else {
+        const id = claim.beginOne();
+        const { each } = this.#handling;
+        if (id !== undefined) this.#handle(claim, [id], context => each(id, context));
+      }
+      if (claim.waiting === 0) this.#queue.shift();
+    }
+    this.#changed();
+  }
+
+  async #handle(claim: Claim<Id>, ids: readonly Id[], handler: (context: WorkContext) => unknown): Promise<void> {
+    this.#running += 1;
+    const { signal } = this.#run;
+    let outcome: Outcome = 'did';
+    try {
+      await handler({ signal });
+    } catch (error) {
+      const gaveUp = signal.aborted && (error === signal.reason || (error as Error | null)?.name === 'AbortError');
+      outcome = gaveUp ? 'unlock' : this.#onFailure;
+      if (!gaveUp) this.#run.tell({ type: 'failed', ids, error });
+    }
+    claim.settle(ids, outcome);
+    if (performance.now() > this.#turnEnds) {
+      await othersTurn();
+      this.#turnEnds = performance.now() + TURN_MS;
+    }
+    this.#running -= 1;
+    this.#begin();
+  }
+
+  /** Begins nothing more, and sets those that run a time. */
+  #stop(): void {
+    const leave = () => {
+      for (const claim of this.#claims) claim.leaveRunning();
+    };
+    this.#timers = [
+      setTimeout(leave, milliseconds(this.#gracePeriod)),
+      setTimeout(() => this.#over.abort(), milliseconds(this.#gracePeriod + LAST_CALLS)),
+    ];
+    for (const claim of this.#queue.splice(0)) claim.giveBack();
+    this.#changed();
+  }
+}
