@@ -2,33 +2,20 @@ import { type Batch, toBatch } from './batch.js';
 import { milliseconds, type Run } from './batches.js';
 import { idsToJson, type LoopId } from './ids.js';
 import type { Status } from './loop.js';
-
-/** What became of the ids that were got: how many of them. */
-export interface WorkSummary {
-  /** Marked as updated. */
-  did: number;
-  /** Marked as failed. */
-  failed: number;
-  /** Given back. */
-  unlocked: number;
-  /** Left locked: by `onFailure`, or because the handler or the server outlived `gracePeriod`. */
-  left: number;
-  /** Bumped or removed meanwhile, or their lock ran out. Those that were marked as updated all the same are in `did`, too. */
-  lost: number;
-}
+import type { WorkSummary } from './work.js';
 
 /** What becomes of an id: a call of that name, or none. */
 export type Outcome = 'did' | 'fail' | 'unlock' | 'leave';
 
-/** What a claim has from its worker. */
-export interface Keeper<Id extends LoopId> {
-  run: Run<Id>;
-  retryIn: number | undefined;
-  summary: WorkSummary;
+/** Whose claim it is. */
+export interface Claimant<Id extends LoopId> {
+  readonly run: Run<Id>;
+  readonly retryIn: number | undefined;
+  readonly summary: WorkSummary;
   /** Given when no call is to be made again. */
-  over: AbortSignal;
-  /** Told when something has changed that others may wait for. */
-  changed: () => void;
+  readonly over: AbortSignal;
+  /** Told when nothing more is to be done for the claim. */
+  closed(claim: Claim<Id>): void;
 }
 
 /** Results wait so long for more of them. */
@@ -39,9 +26,9 @@ const GATHER_MS = 1_000;
  * one after the other, since each needs the lease that the one before has left.
  */
 export class Claim<Id extends LoopId> {
-  readonly #keeper: Keeper<Id>;
+  readonly #claimant: Claimant<Id>;
   readonly #size: number;
-  /** What the handler was given, if that was all at once. */
+  /** What the handler was given last. */
   #batch: Batch<Id>;
   #lease: number | null;
   /** When the locks have run out by our clock, ms. */
@@ -58,8 +45,8 @@ export class Claim<Id extends LoopId> {
   #extendTimer: NodeJS.Timeout | undefined;
 
   /** @param since before the ids were asked for, ms. */
-  constructor(keeper: Keeper<Id>, batch: Batch<Id>, since: number) {
-    this.#keeper = keeper;
+  constructor(claimant: Claimant<Id>, batch: Batch<Id>, since: number) {
+    this.#claimant = claimant;
     this.#size = batch.length;
     this.#batch = batch;
     this.#lease = batch.lease;
@@ -82,23 +69,10 @@ export class Claim<Id extends LoopId> {
     return this.#waiting.length === 0 && this.#running.size === 0;
   }
 
-  /** Nothing more is to be done. */
-  get isClosed(): boolean {
-    return this.#open.size === 0;
-  }
-
-  /** Begins the next id; undefined if there is none. */
-  beginOne(): Id | undefined {
+  /** Begins so many ids, or as many as there are. */
+  begin(count: number): Batch<Id> {
     this.#loseIfLate(this.#waiting);
-    const id = this.#waiting.pop();
-    if (id !== undefined) this.#running.add(id);
-    return id;
-  }
-
-  /** Begins all ids that are not begun; an empty batch if there are none. */
-  beginAll(): Batch<Id> {
-    this.#loseIfLate(this.#waiting);
-    this.#batch = toBatch(this.#waiting.splice(0).reverse(), this.#lease);
+    this.#batch = toBatch(this.#waiting.splice(-count).reverse(), this.#lease);
     for (const id of this.#batch) this.#running.add(id);
     return this.#batch;
   }
@@ -136,34 +110,33 @@ export class Claim<Id extends LoopId> {
     this.#markTimer = undefined;
     const { did, fail, unlock, leave } = this.#results;
     this.#results = noResults();
-    const { run, over, retryIn } = this.#keeper;
+    const { run, over, retryIn } = this.#claimant;
     const { loop } = run;
+    const lease = this.#lease;
     // An id that was taken out of the loop meanwhile is not to come back.
-    const guarded = { autoAdd: false, lease: this.#lease };
+    const autoAdd = false;
     this.#close('left', leave);
     if (did.length > 0) {
       this.#loseIfLate(did);
-      const marked = await run.persist('did', () => loop.did(did, guarded), over);
+      const marked = await run.persist('did', () => loop.did(did, { autoAdd, lease }), over);
       this.#close(marked === undefined ? 'left' : 'did', did);
     }
-    if (fail.length > 0) {
-      const ours = this.#notLost(fail);
-      const options = { lease: this.#lease, ...(retryIn !== undefined && { retryIn }) };
-      const failed = await run.persist('fail', () => loop.fail(ours, options), over);
-      if (failed !== undefined) {
-        await this.#loseAllBut(failed, ours, ({ failures }) => retryIn ?? pauseAfter(failures));
-      }
-      this.#close(failed === undefined ? 'left' : 'failed', this.#notLost(ours));
-      this.#close('lost', fail);
+    const ours = this.#notLost(fail);
+    if (ours.length > 0) {
+      const options = { lease, ...(retryIn !== undefined && { retryIn }) };
+      const marked = await run.persist('fail', () => loop.fail(ours, options), over);
+      if (marked !== undefined) await this.#loseAllBut(marked, ours, one => retryIn ?? pauseAfter(one.failures));
+      this.#close(marked === undefined ? 'left' : 'failed', this.#notLost(ours));
     }
+    this.#close('lost', fail);
     if (unlock.length > 0) {
-      const opened = await run.persist('unlock', () => loop.unlock(unlock, guarded), over);
+      const opened = await run.persist('unlock', () => loop.unlock(unlock, { autoAdd, lease }), over);
       this.#close(opened === undefined ? 'left' : 'unlocked', unlock);
     }
   }
 
   async #extend(): Promise<void> {
-    const { run, over } = this.#keeper;
+    const { run, over } = this.#claimant;
     const { lockFor } = run;
     const ids = this.#notLost([...this.#open]);
     if (ids.length === 0) return;
@@ -173,21 +146,20 @@ export class Claim<Id extends LoopId> {
       return run.loop.extend(ids, { lockFor, lease: this.#lease });
     };
     const extension = await run.persist('extend', make, over);
-    if (!extension || this.isClosed) return;
+    if (!extension) return;
     const { extended, lease } = extension;
     if (lease !== null) {
       this.#lease = lease;
       this.#batch.lease = lease;
-      this.#hold(since);
+      if (this.#open.size > 0) this.#hold(since);
     }
     await this.#loseAllBut(extended, ids, () => lockFor);
-    if (lease !== null) run.tell({ type: 'extended', ids: this.#notLost(ids), lease });
+    if (lease !== null && this.#open.size > 0) run.tell({ type: 'extended', ids: this.#notLost(ids), lease });
   }
 
   /** Notes that the ids are locked, and sees to it that they stay so. */
   #hold(since: number): void {
-    if (this.isClosed) return;
-    const { lockFor } = this.#keeper.run;
+    const { lockFor } = this.#claimant.run;
     this.#until = since + lockFor * 1000;
     // Half of what it surely lasts: the server's clock has whole seconds, and the first is not a whole one.
     const half = Math.max(lockFor - 1, 0.5) / 2;
@@ -202,12 +174,12 @@ export class Claim<Id extends LoopId> {
   /** Some of these ids were changed by a call, and the others are lost. Which those are tells when their locks end. */
   async #loseAllBut(changed: number, ids: readonly Id[], lockFor: (status: Status<Id>) => number): Promise<void> {
     if (changed >= ids.length) return;
-    const { run, over } = this.#keeper;
+    const { run, over } = this.#claimant;
     const statuses = changed === 0 ? [] : await run.persist('check', () => run.loop.check(ids), over);
     if (!statuses) return; // no time to find out
     // Those that were changed just now; whoever else locked one for as long did so before.
     const age = (status: Status<Id>) => {
-      const seconds = status.lockedFor === null ? -1 : lockFor(status) - status.lockedFor;
+      const seconds = lockFor(status) - (status.lockedFor ?? Number.MAX_VALUE);
       return seconds < 0 ? Number.MAX_VALUE : seconds;
     };
     statuses.sort((a, b) => age(a) - age(b));
@@ -223,8 +195,8 @@ export class Claim<Id extends LoopId> {
     for (const id of lost) this.#lost.add(id);
     const dropped = this.#waiting.filter(id => this.#lost.has(id));
     this.#waiting = this.#notLost(this.#waiting);
-    this.#keeper.summary.lost += lost.length;
-    this.#keeper.run.tell({ type: 'lost', ids: lost });
+    this.#claimant.summary.lost += lost.length;
+    this.#claimant.run.tell({ type: 'lost', ids: lost });
     this.#close('lost', dropped);
   }
 
@@ -236,13 +208,13 @@ export class Claim<Id extends LoopId> {
   #close(how: keyof WorkSummary, ids: readonly Id[]): void {
     const closed = ids.filter(id => this.#open.delete(id));
     if (closed.length === 0) return;
-    const { run, summary, changed } = this.#keeper;
+    const { run, summary } = this.#claimant;
     if (how !== 'lost') summary[how] += closed.length;
     if (how !== 'lost' && how !== 'failed') run.tell({ type: how, ids: closed });
-    if (!this.isClosed) return;
+    if (this.#open.size > 0) return;
     clearTimeout(this.#markTimer);
     clearTimeout(this.#extendTimer);
-    changed();
+    this.#claimant.closed(this);
   }
 }
 

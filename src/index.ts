@@ -1,6 +1,5 @@
 export { Batch } from './batch.js';
 export type { BatchesOptions, WorkEvent } from './batches.js';
-export type { WorkSummary } from './claim.js';
 export { DoLoopError, type DoLoopErrorCode } from './errors.js';
 export type { Ids, LoopId } from './ids.js';
 export {
@@ -31,4 +30,4 @@ export {
   type UnlockOptions,
 } from './loop.js';
 export type { AnyConnection, AnyPool } from './mysql.js';
-export type { Handler, WorkContext, WorkOptions } from './work.js';
+export type { BatchWorkOptions, Handler, WorkContext, WorkOptions, WorkSummary } from './work.js';

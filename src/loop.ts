@@ -2,13 +2,12 @@ import type { Connection, Pool } from 'mysql2/promise';
 import { Batch } from './batch.js';
 import { type BatchesOptions, batches } from './batches.js';
 import { type Argument, asOne, call, settle, use, type Work } from './call.js';
-import type { WorkSummary } from './claim.js';
 import { explained } from './errors.js';
 import { chunk, type Ids, idsToJson, type LoopId, shown } from './ids.js';
 import { type Answer, type AnyConnection, type AnyPool, isPool, type MySqlError, promised, run } from './mysql.js';
 import { type LoopName, parseLoopName, qualifiedName } from './names.js';
 import type { Procedure } from './render.js';
-import { type Handler, type WorkOptions, work } from './work.js';
+import { type BatchWorkOptions, type Handler, type WorkOptions, type WorkSummary, work } from './work.js';
 
 export interface DryRun {
   /** Answer as if, and change nothing. @default false */
@@ -292,15 +291,18 @@ export class DoLoop<Id extends LoopId = number> {
    * with the error, where the first call fails in a way that nothing mends by itself, where the pool was ended, where
    * `onEvent` threw, or with `once` where trouble lasts for more than a minute; not with errors of the handler.
    */
-  work(handler: Handler<Id>, options?: WorkOptions<Id> & { batch?: false }): Promise<WorkSummary>;
+  work(handler: Handler<Id>, options?: WorkOptions<Id>): Promise<WorkSummary>;
   /** The same with a call of the handler for each batch: all its ids have succeeded, or all have failed. */
-  work(handler: Handler<Batch<Id>>, options: WorkOptions<Id> & { batch: true }): Promise<WorkSummary>;
-  async work(handler: Handler<Id> | Handler<Batch<Id>>, options: WorkOptions<Id> = {}): Promise<WorkSummary> {
+  work(handler: Handler<Batch<Id>>, options: BatchWorkOptions<Id>): Promise<WorkSummary>;
+  async work(
+    handler: Handler<Id> | Handler<Batch<Id>>,
+    options: WorkOptions<Id> | BatchWorkOptions<Id> = {},
+  ): Promise<WorkSummary> {
     if (typeof handler !== 'function') throw new TypeError(`handler: ${shown(handler)} is not a function`);
     const all = given(options, OF_WORK);
     this.#needPool('work');
-    const handling = all.batch ? { all: handler as Handler<Batch<Id>> } : { each: handler as Handler<Id> };
-    return work(this, handling, all);
+    const each = handler as Handler<Id>;
+    return work(this, all.batch ? (handler as Handler<Batch<Id>>) : ([id], context) => each(id!, context), all);
   }
 
   /**

@@ -1,13 +1,13 @@
 import { setImmediate as othersTurn } from 'node:timers/promises';
 import type { Batch } from './batch.js';
 import { type BatchesOptions, milliseconds, Run } from './batches.js';
-import { Claim, type Keeper, type Outcome, type WorkSummary } from './claim.js';
+import { Claim, type Claimant, type Outcome } from './claim.js';
 import type { LoopId } from './ids.js';
 import type { DoLoop } from './loop.js';
 
 export interface WorkOptions<Id> extends BatchesOptions<Id> {
-  /** Call the handler with each batch, rather than with each id. @default false */
-  batch?: boolean;
+  /** Call the handler with each batch, rather than with each id: {@link BatchWorkOptions}. @default false */
+  batch?: false;
   /** How many calls of the handler may run at once. @default 1 */
   concurrency?: number;
   /**
@@ -24,6 +24,11 @@ export interface WorkOptions<Id> extends BatchesOptions<Id> {
   gracePeriod?: number;
 }
 
+/** The same, for a handler of batches. */
+export interface BatchWorkOptions<Id> extends Omit<WorkOptions<Id>, 'batch'> {
+  batch: true;
+}
+
 /** What a handler is given beside its id or batch. */
 export interface WorkContext {
   /** Given when the work is to end: by the caller's signal, with its reason, or by an error. */
@@ -33,8 +38,22 @@ export interface WorkContext {
 /** Updates what it is given. If it throws, that has failed. What it returns is not looked at. */
 export type Handler<Given> = (given: Given, context: WorkContext) => unknown;
 
-/** What is called for each id, or for each batch. */
-export type Handling<Id extends LoopId> = { each: Handler<Id> } | { all: Handler<Batch<Id>> };
+/** What became of the ids that were got: how many of them. */
+export interface WorkSummary {
+  /** Marked as updated. */
+  did: number;
+  /** Marked as failed. */
+  failed: number;
+  /** Given back. */
+  unlocked: number;
+  /** Left locked: by `onFailure`, or because the handler or the server outlived `gracePeriod`. */
+  left: number;
+  /**
+   * Bumped or removed meanwhile, or their lock ran out, so that another worker may have had them, too. Those that were
+   * begun before that was known were marked as updated all the same, and are counted there as well.
+   */
+  lost: number;
+}
 
 /** After `gracePeriod`, the last calls have so many seconds to come to their end. */
 const LAST_CALLS = 2;
@@ -43,49 +62,57 @@ const TURN_MS = 10;
 /** So many claims may be about to be marked before more is got. */
 const MAX_HANDLED = 2;
 
-/** See {@link DoLoop.work}. */
+/** See {@link DoLoop.work}. The handler is called with a batch, which has one id unless `batch` is set. */
 export function work<Id extends LoopId>(
   loop: DoLoop<Id>,
-  handling: Handling<Id>,
-  options: WorkOptions<Id>,
+  handler: Handler<Batch<Id>>,
+  options: WorkOptions<Id> | BatchWorkOptions<Id>,
 ): Promise<WorkSummary> {
-  return new Worker(loop, handling, options).work();
+  return new Worker(loop, handler, options).work();
 }
 
-class Worker<Id extends LoopId> {
-  readonly #run: Run<Id>;
-  readonly #handling: Handling<Id>;
+class Worker<Id extends LoopId> implements Claimant<Id> {
+  readonly run: Run<Id>;
+  readonly retryIn: number | undefined;
+  readonly summary = { did: 0, failed: 0, unlocked: 0, left: 0, lost: 0 };
+  readonly #handler: Handler<Batch<Id>>;
+  readonly #idsAtOnce: number;
   readonly #concurrency: number;
   readonly #onFailure: Outcome;
   readonly #gracePeriod: number;
-  readonly #keeper: Keeper<Id>;
   readonly #over = new AbortController();
   /** All that are not marked as a whole. */
   readonly #claims = new Set<Claim<Id>>();
   /** Those with ids that are not begun. */
-  #queue: Claim<Id>[] = [];
+  readonly #queue: Claim<Id>[] = [];
   #running = 0;
   #turnEnds = 0;
-  #changed = () => {};
   #timers: NodeJS.Timeout[] = [];
+  /** Has {@link #until} look again. */
+  #changed = () => {};
 
-  constructor(loop: DoLoop<Id>, handling: Handling<Id>, options: WorkOptions<Id>) {
-    this.#run = new Run(loop, options);
-    this.#handling = handling;
-    this.#concurrency = options.concurrency ?? 1;
-    this.#onFailure = options.onFailure ?? 'fail';
-    this.#gracePeriod = options.gracePeriod ?? 30;
-    this.#keeper = {
-      run: this.#run,
-      retryIn: options.retryIn,
-      summary: { did: 0, failed: 0, unlocked: 0, left: 0, lost: 0 },
-      over: this.#over.signal,
-      changed: () => this.#changed(),
-    };
+  constructor(loop: DoLoop<Id>, handler: Handler<Batch<Id>>, options: WorkOptions<Id> | BatchWorkOptions<Id>) {
+    const { batch = false, concurrency = 1, onFailure = 'fail', gracePeriod = 30 } = options;
+    this.run = new Run(loop, options);
+    this.retryIn = options.retryIn;
+    this.#handler = handler;
+    this.#idsAtOnce = batch ? Number.POSITIVE_INFINITY : 1;
+    this.#concurrency = concurrency;
+    this.#onFailure = onFailure;
+    this.#gracePeriod = gracePeriod;
+  }
+
+  get over(): AbortSignal {
+    return this.#over.signal;
+  }
+
+  closed(claim: Claim<Id>): void {
+    this.#claims.delete(claim);
+    this.#changed();
   }
 
   async work(): Promise<WorkSummary> {
-    this.#run.signal.addEventListener('abort', () => this.#stop());
+    this.run.signal.addEventListener('abort', () => this.#stop());
     const over = new Promise(resolve => this.#over.signal.addEventListener('abort', resolve));
     try {
       await Promise.race([this.#goRound(), over]);
@@ -93,27 +120,25 @@ class Worker<Id extends LoopId> {
       this.#over.abort();
       for (const claim of this.#claims) claim.end();
       for (const timer of this.#timers) clearTimeout(timer);
-      this.#run.release();
+      this.run.release();
     }
-    return { ...this.#keeper.summary };
+    return { ...this.summary };
   }
 
   async #goRound(): Promise<void> {
-    for await (const { batch, since } of this.#run.supply()) {
-      const claim = new Claim(this.#keeper, batch, since);
+    for await (const { batch, since } of this.run.supply()) {
+      const claim = new Claim(this, batch, since);
       this.#claims.add(claim);
-      if (this.#run.signal.aborted) claim.giveBack();
+      if (this.run.signal.aborted) claim.giveBack();
       else this.#queue.push(claim);
       this.#begin();
-      await this.#until(() => this.#run.signal.aborted || this.#wantsMore());
+      await this.#until(() => this.run.signal.aborted || this.#wantsMore());
     }
     await this.#until(() => this.#claims.size === 0);
   }
 
   async #until(holds: () => boolean): Promise<void> {
-    for (;;) {
-      for (const claim of this.#claims) if (claim.isClosed) this.#claims.delete(claim);
-      if (holds()) return;
+    while (!holds()) {
       await new Promise<void>(resolve => {
         this.#changed = resolve;
       });
@@ -131,30 +156,24 @@ class Worker<Id extends LoopId> {
   #begin(): void {
     while (this.#running < this.#concurrency && this.#queue.length > 0) {
       const [claim] = this.#queue as [Claim<Id>];
-      if ('all' in this.#handling) {
-        const batch = claim.beginAll();
-        const { all } = this.#handling;
-        if (batch.length > 0) this.#handle(claim, [...batch], context => all(batch, context));
-      } else {
-        const id = claim.beginOne();
-        const { each } = this.#handling;
-        if (id !== undefined) this.#handle(claim, [id], context => each(id, context));
-      }
+      const batch = claim.begin(this.#idsAtOnce);
       if (claim.waiting === 0) this.#queue.shift();
+      if (batch.length > 0) this.#handle(claim, batch);
     }
     this.#changed();
   }
 
-  async #handle(claim: Claim<Id>, ids: readonly Id[], handler: (context: WorkContext) => unknown): Promise<void> {
+  async #handle(claim: Claim<Id>, batch: Batch<Id>): Promise<void> {
     this.#running += 1;
-    const { signal } = this.#run;
+    const ids = [...batch]; // the batch is the handler's
+    const { signal } = this.run;
     let outcome: Outcome = 'did';
     try {
-      await handler({ signal });
+      await this.#handler(batch, { signal });
     } catch (error) {
       const gaveUp = signal.aborted && (error === signal.reason || (error as Error | null)?.name === 'AbortError');
       outcome = gaveUp ? 'unlock' : this.#onFailure;
-      if (!gaveUp) this.#run.tell({ type: 'failed', ids, error });
+      if (!gaveUp) this.run.tell({ type: 'failed', ids, error });
     }
     claim.settle(ids, outcome);
     if (performance.now() > this.#turnEnds) {
