@@ -126,15 +126,21 @@ class Worker<Id extends LoopId> implements Claimant<Id> {
   }
 
   async #goRound(): Promise<void> {
-    for await (const { batch, since } of this.run.supply()) {
-      const claim = new Claim(this, batch, since);
-      this.#claims.add(claim);
-      if (this.run.signal.aborted) claim.giveBack();
-      else this.#queue.push(claim);
-      this.#begin();
-      await this.#until(() => this.run.signal.aborted || this.#wantsMore());
-    }
-    await this.#until(() => this.#claims.size === 0);
+    let claims: number;
+    do {
+      claims = 0;
+      for await (const { batch, since } of this.run.supply()) {
+        claims += 1;
+        const claim = new Claim(this, batch, since);
+        this.#claims.add(claim);
+        if (this.run.signal.aborted) claim.giveBack();
+        else this.#queue.push(claim);
+        this.#begin();
+        await this.#until(() => this.run.signal.aborted || this.#wantsMore());
+      }
+      await this.#until(() => this.#claims.size === 0);
+      // With `once`, what was done since may be due again, or was bumped.
+    } while (claims > 0);
   }
 
   async #until(holds: () => boolean): Promise<void> {

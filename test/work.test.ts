@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { getEventListeners, once } from 'node:events';
 import { suite, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Pool } from 'mysql2/promise';
+import mysql from 'mysql2/promise';
 import {
   Batch,
   create,
@@ -12,7 +12,19 @@ import {
   type WorkEvent,
   type WorkOptions,
 } from '../src/index.js';
-import { connect, contents, fill, makeAccount, makeLoop, makePool, type Row, type RowValues, rows } from './harness.js';
+import {
+  connect,
+  contents,
+  database,
+  fill,
+  makeAccount,
+  makeLoop,
+  makePool,
+  type Row,
+  type RowValues,
+  rows,
+  server,
+} from './harness.js';
 
 const connection = await connect();
 const pool = makePool();
@@ -76,7 +88,8 @@ suite('work', () => {
     await loop.bump(20);
     const seen: number[] = [];
     const { onEvent, of } = recorder();
-    const summary = await loop.work(async id => void seen.push(id), { maxIds: 10, once: true, onEvent });
+    const handler = async (id: number) => void seen.push(id);
+    const summary = await loop.work(handler, { maxIds: 10, once: true, onEvent });
     assert.deepEqual(summary, { ...NONE, did: 25 });
     assert.deepEqual(seen, [20, ...upTo(25).filter(id => id !== 20)]);
     assert.equal((await idsWhere(table, isDone)).length, 25);
@@ -85,7 +98,9 @@ suite('work', () => {
       [10, 10, 5],
     );
     assert.deepEqual(
-      of('did').map(({ ids }) => ids.length),
+      of('did')
+        .map(({ ids }) => ids.length)
+        .sort(),
       [10, 10, 5],
     );
   });
@@ -96,10 +111,7 @@ suite('work', () => {
     const summary = await loop.work(
       async batch => {
         assert.ok(batch instanceof Batch);
-        assert.deepEqual(
-          new Set(await idsWhere(table, row => row.lock_until === batch.lease)).size >= batch.length,
-          true,
-        );
+        for (const { lockedFor } of await loop.check(batch)) assert.ok(lockedFor! > 3_500);
         seen.push(batch.slice());
         batch.length = 0; // it is the handler's
       },
@@ -322,7 +334,7 @@ suite('leases', () => {
     const { onEvent, of } = recorder();
     const leases = new Set<number | null>();
     const takesLong = async (batch: Batch<number>) => {
-      for (let i = 0; i < 30; i += 1) {
+      for (let i = 0; i < 22; i += 1) {
         await sleep(100);
         leases.add(batch.lease);
         assert.equal((await loop.get(1)).length, 0);
@@ -355,10 +367,9 @@ suite('leases', () => {
     await until('it is seen', () => of('lost').length > 0);
     assert.deepEqual(ids('lost'), [4, 6, 7, 8]);
     open();
-    await loop.did(7); // for the rest to end
-    assert.deepEqual(await working, { did: 3, failed: 1, unlocked: 0, left: 0, lost: 4 });
-    assert.deepEqual(seen, [1, 2, 3, 4, 5]);
-    assert.deepEqual(ids('did'), [1, 3, 5]);
+    assert.deepEqual(await working, { did: 4, failed: 1, unlocked: 0, left: 0, lost: 4 });
+    assert.deepEqual(seen.sort(), [1, 2, 3, 4, 5, 7]); // that was bumped, and came again
+    assert.deepEqual(ids('did'), [1, 3, 5, 7]);
     assert.deepEqual(await idsWhere(table, isDone), [1, 3, 5, 7]);
     assert.deepEqual(
       (await loop.check([4, 6])).map(({ lockedFor, failures }) => [lockedFor! > 900, failures]),
@@ -389,7 +400,7 @@ suite('leases', () => {
 
   test('that ran out while nobody had a turn are reported, and what is not begun is not begun', async () => {
     const { table, loop } = await loopOf<number>([1, 2, 3]);
-    const { onEvent, ids } = recorder();
+    const { onEvent, of, ids } = recorder();
     const seen: number[] = [];
     const blocks = (id: number) => {
       seen.push(id);
@@ -398,8 +409,10 @@ suite('leases', () => {
     const summary = await loop.work(blocks, { maxIds: 3, lockFor: 1, once: true, onEvent });
     assert.equal(summary.lost, 3);
     assert.deepEqual(ids('lost'), [1, 2, 3]);
-    assert.deepEqual([seen[0], ...seen.slice(1).sort()], [1, 2, 3]); // 2 and 3 came again
-    assert.equal(summary.did, 3);
+    assert.equal(of('got')[0]!.ids.length, 3);
+    assert.ok(of('got').length > 1, 'they came again');
+    assert.deepEqual([...new Set(seen)].sort(), [1, 2, 3]);
+    assert.equal(summary.did, seen.length);
     assert.deepEqual(await idsWhere(table, isDone), [1, 2, 3]);
   });
 
@@ -610,14 +623,12 @@ suite('trouble', () => {
   for (const procedure of ['get', 'did']) {
     test(`once it works: a missing ${procedure} is tried again, with growing pauses, until it is back`, async t => {
       const { table, stop, working, of } = await troubled(t, procedure);
-      await until('some retries', () => of('retry').length >= 5);
-      const retries = of('retry');
-      retries.slice(0, 5).forEach(({ call, error, attempt, seconds }, i) => {
+      await until('some retries', () => of('retry').some(({ attempt }) => attempt === 5));
+      for (const { call, error, attempt, seconds } of of('retry')) {
         assert.equal(call, procedure);
         assert.equal((error as DoLoopError).code, 'NO_LOOP');
-        assert.equal(attempt, i + 1);
-        assert.ok(seconds >= 0.05 * 2 ** i && seconds <= 0.1 * 2 ** i, `${seconds}`);
-      });
+        assert.ok(seconds >= 0.05 * 2 ** (attempt - 1) && seconds <= 0.1 * 2 ** (attempt - 1), `${seconds}`);
+      }
       await create(connection, table);
       await until('all are done', async () => (await idsWhere(table, isDone)).length === 6);
       stop.abort();
@@ -669,7 +680,7 @@ suite('trouble', () => {
 
   test('a pool that was ended ends it', async () => {
     const { table } = await loopOf<number>([1, 2]);
-    const own: Pool = makePool();
+    const own = mysql.createPool({ uri: server.url, database });
     const working = new DoLoop(own, table).work(() => own.end(), { gracePeriod: 1 });
     assert.match((await rejection(working)).message, /closed/i);
   });
@@ -697,14 +708,22 @@ suite('batches', () => {
     const { onEvent, of } = recorder();
     for await (const batch of loop.batches({ maxIds: 2, lockFor: 50, once: true, onEvent })) {
       assert.ok(batch instanceof Batch && batch.lease !== null);
+      assert.deepEqual(await idsWhere(table, isLocked), [...seen.flat(), ...batch]);
       seen.push([...batch]);
-      assert.equal((await idsWhere(table, isLocked)).length, of('got').flatMap(({ ids }) => ids).length);
-      if (batch.includes(1)) await loop.did(batch);
-      if (batch.includes(1)) assert.equal((await idsWhere(table, isLocked)).length, 0, 'none is got ahead');
     }
+    assert.equal(of('got').length, 3);
     assert.deepEqual(seen, [[1, 2], [3, 4], [5]]);
-    assert.deepEqual(await idsWhere(table, isDone), [1, 2]);
-    assert.deepEqual(await idsWhere(table, isLocked), [3, 4, 5]);
+    assert.deepEqual(await idsWhere(table, isLocked), upTo(5));
+  });
+
+  test('get no more than what is asked for', async () => {
+    const { table, loop } = await loopOf(upTo(5));
+    for await (const batch of loop.batches({ maxIds: 2, once: true })) {
+      await sleep(20);
+      assert.deepEqual(await idsWhere(table, isLocked), [...batch]);
+      await loop.did(batch);
+    }
+    assert.deepEqual(await idsWhere(table, isDone), upTo(5));
   });
 
   test('end by break, by an error, and by the signal; no listener stays', async () => {

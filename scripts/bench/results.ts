@@ -8,6 +8,7 @@ import { reads } from './reads.js';
 import type { Section } from './section.js';
 import { size } from './size.js';
 import { soak } from './soak.js';
+import { worker } from './worker.js';
 
 export const SECTIONS = {
   cells,
@@ -15,6 +16,7 @@ export const SECTIONS = {
   reads,
   'left-behind': leftBehind,
   client,
+  worker,
   soak,
 } satisfies Record<string, Section<unknown>>;
 
