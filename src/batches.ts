@@ -198,8 +198,8 @@ export async function* batches<Id extends LoopId>(
       if (!run.signal.aborted) {
         yield batch;
       } else {
-        await loop.unlock(batch, { autoAdd: false });
-        run.tell({ type: 'unlocked', ids: batch });
+        const unlocked = await run.persist('unlock', () => loop.unlock(batch, { autoAdd: false }));
+        run.tell({ type: unlocked === undefined ? 'left' : 'unlocked', ids: batch });
       }
     }
   } finally {

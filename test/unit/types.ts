@@ -18,6 +18,9 @@ import {
   type Status,
   scriptForCreate,
   sqlForCreate,
+  type WorkEvent,
+  type WorkOptions,
+  type WorkSummary,
 } from '../../src/index.js';
 
 /** Compiles where the value's type is exactly this one, neither wider nor narrower, nor `any`. */
@@ -168,6 +171,45 @@ export async function answers(loop: DoLoop<string>): Promise<void> {
   const extension = await loop.extend('a');
   is<number>()(extension.extended);
   is<number | null>()(extension.lease);
+}
+
+export async function working(loop: DoLoop, texts: DoLoop<string>, options: WorkOptions<number>): Promise<void> {
+  const summary = await loop.work(id => is<number>()(id));
+  is<WorkSummary>()(summary);
+  is<number>()(summary.did);
+  await loop.work(async (id, { signal }) => [is<number>()(id), is<AbortSignal>()(signal)], options);
+  await texts.work(batch => is<Batch<string>>()(batch), { batch: true, maxIds: 10 });
+  await texts.work(id => is<string>()(id), { batch: false, concurrency: 3, onFailure: 'leave', retryIn: 5 });
+  await loop.work(() => {}, { once: true, lockFor: 5, minLoopTime: 0, pollInterval: 1, gracePeriod: 0 });
+  await loop.work(() => {}, {
+    signal: new AbortController().signal,
+    onEvent(event) {
+      is<WorkEvent<number>>()(event);
+      if (event.type === 'got') is<number>()(event.lease);
+      if (event.type === 'did') is<readonly number[]>()(event.ids);
+      if (event.type === 'failed' || event.type === 'retry') is<unknown>()(event.error);
+      if (event.type === 'idle') is<number>()(event.seconds);
+      // @ts-expect-error an idle worker has no ids
+      if (event.type === 'idle') event.ids;
+      // @ts-expect-error no such event
+      if (event.type === 'done') return;
+    },
+  });
+  for await (const batch of texts.batches({ maxIds: 10, once: true })) is<Batch<string>>()(batch);
+  // @ts-expect-error a handler is needed
+  await loop.work();
+  // @ts-expect-error its ids are numbers
+  await loop.work((id: string) => id);
+  // @ts-expect-error a handler of batches needs batch: true
+  await loop.work((batch: Batch<number>) => batch);
+  // @ts-expect-error and one of ids is none of batches
+  await loop.work((id: number) => id, { batch: true });
+  // @ts-expect-error no such way
+  await loop.work(() => {}, { onFailure: 'retry' });
+  // @ts-expect-error no such option
+  await loop.work(() => {}, { threads: 2 });
+  // @ts-expect-error whoever loops marks, and calls no handlers
+  loop.batches({ concurrency: 2 });
 }
 
 export async function installing(): Promise<void> {
