@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { getEventListeners, once } from 'node:events';
-import { suite, type TestContext, test } from 'node:test';
+import { afterEach, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 import {
@@ -51,13 +51,26 @@ function recorder<Id = number>() {
   };
 }
 
+/** A failed test leaves nothing running. */
+const ends: (() => void)[] = [];
+afterEach(() => {
+  for (const end of ends.splice(0)) end();
+});
+
 /** A handler's way to wait until the test lets it go on. */
 function gate() {
   let open = () => {};
   const passed = new Promise<void>(resolve => {
     open = resolve;
   });
+  ends.push(open);
   return { passed, open };
+}
+
+function stopper(): AbortController {
+  const stop = new AbortController();
+  ends.push(() => stop.abort());
+  return stop;
 }
 
 async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
@@ -89,7 +102,9 @@ suite('work', () => {
     const seen: number[] = [];
     const { onEvent, of } = recorder();
     const handler = async (id: number) => void seen.push(id);
-    const summary = await loop.work(handler, { maxIds: 10, once: true, onEvent });
+    const { signal } = stopper();
+    const summary = await loop.work(handler, { maxIds: 10, once: true, onEvent, signal });
+    assert.deepEqual(getEventListeners(signal, 'abort'), []);
     assert.deepEqual(summary, { ...NONE, did: 25 });
     assert.deepEqual(seen, [20, ...upTo(25).filter(id => id !== 20)]);
     assert.equal((await idsWhere(table, isDone)).length, 25);
@@ -148,17 +163,22 @@ suite('work', () => {
     });
   }
 
-  test('gets more before the handlers run dry, and never more than a batch ahead', async () => {
-    const { table, loop } = await loopOf(upTo(100));
-    const { passed, open } = gate();
-    const { onEvent, of } = recorder();
-    const working = loop.work(() => passed, { maxIds: 4, concurrency: 2, once: true, onEvent });
-    await until('the next batch', () => of('got').length === 2);
-    await sleep(150);
-    assert.equal((await idsWhere(table, isLocked)).length, 8);
-    open();
-    assert.equal((await working).did, 100);
-  });
+  for (const [maxIds, concurrency, locked] of [
+    [4, 2, 8], // two wait, and one batch is ahead
+    [1, 3, 4],
+    [2, 3, 6],
+  ] as const) {
+    test(`gets more before the handlers run dry, and never more than a batch ahead: ${maxIds} ids, concurrency ${concurrency}`, async () => {
+      const { table, loop } = await loopOf(upTo(50));
+      const { passed, open } = gate();
+      const working = loop.work(() => passed, { maxIds, concurrency, once: true });
+      await until('it has got all', async () => (await idsWhere(table, isLocked)).length === locked);
+      await sleep(150);
+      assert.equal((await idsWhere(table, isLocked)).length, locked);
+      open();
+      assert.equal((await working).did, 50);
+    });
+  }
 
   test('gets no more while many handlers’ worth is waiting', async () => {
     const { table, loop } = await loopOf(upTo(100));
@@ -201,7 +221,7 @@ suite('work', () => {
     const { table, loop } = await loopOf(upTo(100));
     const { onEvent, of } = recorder();
     let begun = 0;
-    const stop = new AbortController();
+    const stop = stopper();
     const working = loop.work(
       async () => {
         begun += 1;
@@ -332,18 +352,17 @@ suite('leases', () => {
   test('are extended for as long as the work takes, those of ids that wait, too; nobody else gets them', async () => {
     const { table, loop } = await loopOf<number>([1, 2]);
     const { onEvent, of } = recorder();
-    const leases = new Set<number | null>();
     const takesLong = async (batch: Batch<number>) => {
+      const { lease } = batch;
       for (let i = 0; i < 22; i += 1) {
         await sleep(100);
-        leases.add(batch.lease);
         assert.equal((await loop.get(1)).length, 0);
       }
+      assert.ok(batch.lease! > lease!, 'the batch has its new lease');
     };
     const summary = await loop.work(takesLong, { batch: true, maxIds: 1, lockFor: 2, once: true, onEvent });
     assert.deepEqual(summary, { ...NONE, did: 2 });
     assert.ok(of('extended').length >= 4);
-    assert.ok(leases.size >= 2, 'the batch has its new leases');
     assert.deepEqual(await idsWhere(table, isDone), [1, 2]);
   });
 
@@ -447,7 +466,7 @@ suite('the signal', () => {
     handler: (id: number, signal: AbortSignal) => unknown,
     { begun, ...options }: WorkOptions<number> & { begun: number },
   ) {
-    const stop = new AbortController();
+    const stop = stopper();
     let count = 0;
     const working = loop.work(
       async (id, { signal }) => {
@@ -549,7 +568,7 @@ suite('the signal', () => {
       const { table, loop } = await loopOf<number>([1, 2]);
       const holder = await connect();
       await holder.query(`LOCK TABLES ${table} WRITE`);
-      const stop = new AbortController();
+      const stop = stopper();
       const { onEvent, ids } = recorder();
       const options = { signal: stop.signal, onEvent, ...FAST };
       const working = (async () => {
@@ -576,7 +595,7 @@ suite('the signal', () => {
 
   test('ends the sleep where nothing is due, at once', async () => {
     const { loop } = await loopOf<number>([]);
-    const stop = new AbortController();
+    const stop = stopper();
     const { onEvent, of } = recorder();
     const working = loop.work(() => assert.fail(), { signal: stop.signal, onEvent });
     await until('it sleeps', () => of('idle').length > 0);
@@ -594,7 +613,7 @@ test('where nothing is due it sleeps as long as next tells, and looks again', as
   await loop.bump(2, { lockFor: 1 });
   await connection.query(`UPDATE ${table} SET lock_until = UNIX_TIMESTAMP() + 2 WHERE id = 2`);
   const { onEvent, of } = recorder();
-  const stop = new AbortController();
+  const stop = stopper();
   const summary = await loop.work(() => stop.abort(), { signal: stop.signal, onEvent });
   assert.deepEqual(summary, { ...NONE, did: 1 });
   for (const { seconds } of of('idle')) assert.ok(seconds >= 0.05 && seconds < 3, `${seconds}`);
@@ -606,11 +625,10 @@ test('where nothing is due it sleeps as long as next tells, and looks again', as
 
 suite('trouble', () => {
   /** Works on a loop one of whose procedures is gone from the first id on, until the test ends. */
-  async function troubled(t: TestContext, procedure: string, options: WorkOptions<number> = {}) {
+  async function troubled(procedure: string, options: WorkOptions<number> = {}) {
     const { table, loop } = await loopOf(upTo(6));
     const recorded = recorder();
-    const stop = new AbortController();
-    t.after(() => stop.abort());
+    const stop = stopper();
     let dropped = false;
     const handler = async () => {
       if (!dropped) await pool.query(`DROP PROCEDURE ${table}_${procedure}`);
@@ -621,8 +639,8 @@ suite('trouble', () => {
   }
 
   for (const procedure of ['get', 'did']) {
-    test(`once it works: a missing ${procedure} is tried again, with growing pauses, until it is back`, async t => {
-      const { table, stop, working, of } = await troubled(t, procedure);
+    test(`once it works: a missing ${procedure} is tried again, with growing pauses, until it is back`, async () => {
+      const { table, stop, working, of } = await troubled(procedure);
       await until('some retries', () => of('retry').some(({ attempt }) => attempt === 5));
       for (const { call, error, attempt, seconds } of of('retry')) {
         assert.equal(call, procedure);
@@ -636,8 +654,8 @@ suite('trouble', () => {
     });
   }
 
-  test('what can’t be marked until time is over is left', async t => {
-    const { stop, working, of, ids } = await troubled(t, 'did', { gracePeriod: 1, maxIds: 6 });
+  test('what can’t be marked until time is over is left', async () => {
+    const { stop, working, of, ids } = await troubled('did', { gracePeriod: 1, maxIds: 6 });
     await until('a retry', () => of('retry').length >= 1);
     stop.abort();
     assert.deepEqual(await working, { ...NONE, left: 6 });
@@ -646,7 +664,7 @@ suite('trouble', () => {
   });
 
   test('with once, trouble of more than a minute rejects', async t => {
-    const { working, of } = await troubled(t, 'get', { once: true });
+    const { working, of } = await troubled('get', { once: true });
     await until('a retry', () => of('retry').length >= 1);
     const { now } = performance;
     t.mock.method(performance, 'now', () => now.call(performance) + 61_000);
@@ -671,7 +689,7 @@ suite('trouble', () => {
   test('a server that is not there yet is waited for', async () => {
     const away = makePool({ host: '127.0.0.1', port: 1 });
     const { onEvent, of } = recorder();
-    const stop = new AbortController();
+    const stop = stopper();
     const working = new DoLoop(away, 'user_loop').work(() => {}, { signal: stop.signal, onEvent });
     await until('a retry', () => of('retry').length > 0);
     stop.abort();
@@ -691,7 +709,7 @@ suite('trouble', () => {
   ] as const) {
     test(`an onEvent that ${what} ends it, and is the error; nothing stays locked`, async () => {
       const { table, loop } = await loopOf(upTo(5));
-      const stop = new AbortController();
+      const stop = stopper();
       const onEvent = (event: WorkEvent<number>) => (event.type === 'got' ? fails() : undefined);
       const working = loop.work(() => {}, { onEvent, signal: stop.signal, maxIds: 3 });
       assert.match((await rejection(working)).message, /as ordered/);
@@ -728,7 +746,7 @@ suite('batches', () => {
 
   test('end by break, by an error, and by the signal; no listener stays', async () => {
     const { table, loop } = await loopOf(upTo(9));
-    const stop = new AbortController();
+    const stop = stopper();
     const { signal } = stop;
     for await (const _ of loop.batches({ maxIds: 2, signal })) break;
     const error = new Error('as ordered');
@@ -738,6 +756,7 @@ suite('batches', () => {
       })(),
     );
     assert.equal(thrown, error);
+    assert.deepEqual(getEventListeners(signal, 'abort'), []);
     for await (const _ of loop.batches({ maxIds: 2, signal })) stop.abort();
     assert.equal((await idsWhere(table, isLocked)).length, 6);
     assert.deepEqual(getEventListeners(signal, 'abort'), []);
