@@ -155,6 +155,7 @@ suite('work', () => {
       const work = async () => {
         running += 1;
         most = Math.max(most, running);
+        await until('the others', () => most === concurrency);
         await sleep(5);
         running -= 1;
       };
