@@ -268,6 +268,13 @@ export class Soak {
     }
   }
 
+  /** Whether the latest deadlock was one of this session. */
+  async hadDeadlock(threadId: number): Promise<boolean> {
+    const [[status]] = await this.observer.query<RowDataPacket[]>('SHOW ENGINE INNODB STATUS');
+    const [, deadlock = ''] = /LATEST DETECTED DEADLOCK\n(.*?)\nTRANSACTIONS\n/s.exec(status!.Status) ?? [];
+    return new RegExp(`thread id ${threadId},`).test(deadlock);
+  }
+
   /** What is in of a range. */
   async idsIn(first: number, size: number): Promise<number[]> {
     const [rows] = await this.observer.query<RowDataPacket[]>(

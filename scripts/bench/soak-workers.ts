@@ -323,8 +323,11 @@ export class Worker {
       else if (errno !== KILLED || !this.killable)
         tally.violation(`${step} in a transaction fails (${errno})`, `${this.#name}: ${(error as Error).message}`);
       const { serverStatus } = await surely<ResultSetHeader>(connection, 'DO 0');
-      if (errno === KILLED && step !== 'BEGIN' && step !== 'END' && !(serverStatus & IN_TRANSACTION))
-        tally.violation("a kill ends the caller's transaction", `${this.#name}: ${step}`);
+      if (errno === KILLED && step !== 'BEGIN' && step !== 'END' && !(serverStatus & IN_TRANSACTION)) {
+        // A kill may come when a deadlock has rolled the transaction back, and before that is told.
+        if (await this.#soak.hadDeadlock(connection.threadId)) tally.deadlocks.inTransactions += 1;
+        else tally.violation("a kill ends the caller's transaction", `${this.#name}: ${step}`);
+      }
       // The second ends the isolation level, if it was not used.
       for (const statement of ['ROLLBACK', 'START TRANSACTION', 'COMMIT']) await surely(connection, statement);
       if (step !== 'BEGIN') await this.#lookAfter(connection, `${step} in a transaction (${errno})`);
