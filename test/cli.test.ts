@@ -2,86 +2,34 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, type TestContext, test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { scriptForCreate } from '../src/index.js';
 import { connect, contents, database, rows, server } from './harness.js';
+import {
+  BIN,
+  beginDoloop,
+  doloop,
+  done,
+  type Env,
+  ended,
+  environment,
+  failed,
+  folder,
+  NOWHERE,
+  type Ran,
+  serverUrl,
+  shell,
+} from './run-doloop.js';
 
-const BIN = fileURLToPath(new URL('../scripts/doloop.js', import.meta.url));
 const PROCEDURES = ['add', 'remove', 'get', 'did', 'unlock', 'bump', 'extend', 'fail', 'check', 'stats', 'next'];
-/** Nobody listens there: what succeeds, or is refused, without connecting. */
-const NOWHERE = { MYSQL_URL: 'mysql://root@127.0.0.1:1/app' };
 const SECRET = 'hunter2';
 const { version, bin } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 
-const folder = mkdtempSync(join(tmpdir(), 'doloop-cli-'));
-after(() => rmSync(folder, { recursive: true }));
 const root = await connect();
-
-/** The server's URL with other parts. */
-function serverUrl(parts: { database?: string; user?: string; password?: string } = {}): string {
-  const url = new URL(server.url);
-  url.pathname = `/${parts.database ?? ''}`;
-  if (parts.user !== undefined) {
-    url.username = parts.user;
-    url.password = '';
-  }
-  if (parts.password !== undefined) url.password = parts.password;
-  return url.href;
-}
-
-type Env = Record<string, string>;
-interface Ran {
-  code: number | null;
-  signal: NodeJS.Signals | null;
-  stdout: string;
-  stderr: string;
-}
-
-/** The environment of the script: this file's database, and nothing of the user's. */
-function environment(more: Env = { MYSQL_URL: serverUrl({ database }) }): Env {
-  return { PATH: process.env.PATH!, HOME: folder, ...more };
-}
-
-async function run(program: string, args: string[], env: Env = environment()): Promise<Ran> {
-  return ended(spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] }));
-}
-
-async function ended(child: ChildProcess): Promise<Ran> {
-  const text = { stdout: '', stderr: '' };
-  for (const name of ['stdout', 'stderr'] as const) {
-    child[name]!.setEncoding('utf8').on('data', chunk => {
-      text[name] += chunk;
-    });
-  }
-  const [code, signal] = await once(child, 'close');
-  return { code, signal, ...text };
-}
-
-function doloop(args: string[], env?: Env): Promise<Ran> {
-  return run(process.execPath, [BIN, ...args], env && environment(env));
-}
-
-const done = (stdout: string): Ran => ({ code: 0, signal: null, stdout, stderr: '' });
-const failed = (code: number, stderr: string): Ran => ({
-  code,
-  signal: null,
-  stdout: '',
-  stderr: `doloop: ${stderr}\n`,
-});
-
-/** A line for a shell, which knows the script as `doloop`, and the server's own console as `console`. */
-function shell(line: string, env?: Env): Promise<Ran> {
-  assert.ok(server.console, 'the console of the server is installed');
-  const quoted = (argv: string[]) => argv.map(word => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
-  const names =
-    `doloop() { ${quoted([process.execPath, BIN])} "$@"; }\n` + `console() { ${quoted(server.console)} "$@"; }\n`;
-  return run('sh', ['-c', names + line], env && environment(env));
-}
 
 async function procedures(table: string): Promise<string[]> {
   const found = await rows(
@@ -682,7 +630,7 @@ test("npm makes the file of package.json's bin a program: it begins with how to 
 
 test('a reader that stops early is no error, and what was begun goes on', async () => {
   for (const args of [['sql', 'e1_loop', 'e2_loop'], ['create', 'e1_loop', 'e2_loop'], ['list'], ['--help']]) {
-    const child = spawn(process.execPath, [BIN, ...args], { env: environment(), stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = beginDoloop(args);
     child.stdout!.destroy();
     let stderr = '';
     child.stderr!.setEncoding('utf8').on('data', chunk => {
@@ -704,7 +652,7 @@ async function blocked(
   const holder = await connect();
   await holder.query('START TRANSACTION');
   await holder.query(`SELECT * FROM ${table}`);
-  const child = spawn(process.execPath, [BIN, ...args], { env: environment(), stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = beginDoloop(args);
   const end = ended(child);
   while ((await waiting()) === 0) {
     assert.equal(child.exitCode, null, 'it does not end before it has waited');
