@@ -11,6 +11,7 @@ import { VERSION } from '../src/render.js';
 import { examples, Interrupted, UsageError } from './cli/command.js';
 import { addSetup } from './cli/setup.js';
 import { tell } from './cli/terminal.js';
+import { addWork } from './cli/work.js';
 
 const program = new Command('doloop')
   .description('Loops, which keep millions of things fresh, on MySQL and MariaDB.')
@@ -20,6 +21,7 @@ const program = new Command('doloop')
   .addHelpText('after', examples('create user_loop', 'sql user_loop | mysql -D app', 'help create'));
 
 addSetup(program);
+addWork(program);
 
 /** An argument that was not understood, as it is shown: a password may be in its value, behind -p, or in a URL. */
 function withoutSecrets(message: string): string {

@@ -128,15 +128,23 @@ export async function uninterrupted(
 
 /**
  * Does work that may go on for long until the first signal, which ends it gracefully by the AbortSignal; the next one
- * ends the process at once.
+ * ends the process at once, after `last` was called.
  */
-export async function untilSignalled(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+export async function untilSignalled(
+  work: (signal: AbortSignal) => Promise<void>,
+  last: () => void = () => {},
+): Promise<void> {
   const controller = new AbortController();
   let signal: NodeJS.Signals | undefined;
   const onSignal = (name: NodeJS.Signals) => {
-    signal = name;
-    listen('off'); // once more, and it ends as if nobody listened
-    controller.abort();
+    if (signal === undefined) {
+      signal = name;
+      controller.abort();
+    } else {
+      listen('off');
+      last();
+      process.kill(process.pid, name);
+    }
   };
   const listen = (how: 'on' | 'off') => {
     for (const name of SIGNALS) process[how](name, onSignal);
