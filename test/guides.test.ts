@@ -67,6 +67,7 @@ function stepsOf(guide: string): Step[] {
 function normal(text: string, app: string): string {
   return text
     .replaceAll(app, 'app')
+    .replaceAll(/in [\d.]+ s \([\d,.]+ ids\/s\)/g, 'in 1.0 s (1 ids/s)')
     .replaceAll(/\b\d{10}\b/g, '1767225600')
     .replaceAll(/": (?=\d)/g, '":')
     .replaceAll(/\b3[56]\d\d\b/g, '3600')
