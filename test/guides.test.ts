@@ -75,6 +75,7 @@ function normal(text: string, app: string): string {
     .replaceAll(/(update_time: |sinceUpdated: |\| +\d+ \| +)\d(?!\d)/g, '$10')
     .replaceAll(/^-{14}\n.*\n-{14}\n\n|(?<=\)) at line 1(?=:)/gm, '') // what consoles say more when nobody types
     .replaceAll(/\d+\.\d+\.\d+/g, '0.0.0')
+    .replaceAll(/in \d+\.\d s \([\d.,]+ ids\/s\)/g, 'in 1.0 s (9.0 ids/s)')
     .replaceAll(/[ \t]+/g, ' ')
     .trimEnd();
 }

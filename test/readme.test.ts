@@ -48,7 +48,7 @@ test('the list of the client has its methods, with their options', () => {
   const methods = Object.getOwnPropertyNames(DoLoop.prototype).filter(name => name !== 'constructor');
   assert.deepEqual(listed, methods);
   assert.deepEqual(
-    listed,
+    listed.filter(name => name !== 'work' && name !== 'batches'),
     signatures.map(({ name }) => name),
   );
   const declared = readFileSync(join(root, 'dist/src/loop.js'), 'utf8');
@@ -57,6 +57,25 @@ test('the list of the client has its methods, with their options', () => {
     for (const option of options!.split(', '))
       assert.match(method, new RegExp(`\\b${option}\\b`), `${name}: ${option}`);
   }
+});
+
+test('the table of work() has its options, with their defaults, and its events', () => {
+  const source = ['work', 'batches'].map(file => readFileSync(join(root, `src/${file}.ts`), 'utf8')).join('');
+  const documented = new Map(
+    [...source.matchAll(/\/\*\*((?:(?!\*\/).)*)\*\/\n {2}(\w+)\?:/gs)].map(([, text, name]) => [
+      name!,
+      /@default ([^\n]*?) *(?:\n|$)/.exec(text!)?.[1] ?? '',
+    ]),
+  );
+  const [, section] = /\n### Workers\n(.*?)\n- /s.exec(readme)!;
+  const rows = section!.matchAll(/^\| `(\w+)` \| .* \|(.*)\|$/gm);
+  const listed = new Map([...rows].map(([, name, value]) => [name!, value!.replaceAll('`', '').trim()]));
+  assert.deepEqual([...listed.keys()].sort(), [...documented.keys()].sort());
+  for (const [name, value] of documented) {
+    if (name !== 'retryIn') assert.equal(listed.get(name), value, name);
+  }
+  const events = [...source.matchAll(/\| \{ type: '(\w+)'/g)].map(([, type]) => `\`${type}\``);
+  assert.ok(section!.includes(events.join(', ')), events.join());
 });
 
 test('every code of a DoLoopError has its row', () => {

@@ -55,16 +55,19 @@ export async function ended(child: ChildProcess): Promise<Ran> {
 }
 
 /** Starts a program; see {@link ended}. */
-export function begin(program: string, args: string[], env: Env = environment()): ChildProcess {
-  return spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+export function begin(program: string, args: string[], env: Env = environment(), input = ''): ChildProcess {
+  const child = spawn(program, args, { env, stdio: ['pipe', 'pipe', 'pipe'] });
+  child.stdin.on('error', () => {}); // it need not read
+  child.stdin.end(input);
+  return child;
 }
 
-export function beginDoloop(args: string[], env?: Env): ChildProcess {
-  return begin(process.execPath, [BIN, ...args], env && environment(env));
+export function beginDoloop(args: string[], env?: Env, input?: string): ChildProcess {
+  return begin(process.execPath, [BIN, ...args], env && environment(env), input);
 }
 
-export function doloop(args: string[], env?: Env): Promise<Ran> {
-  return ended(beginDoloop(args, env));
+export function doloop(args: string[], env?: Env, input?: string): Promise<Ran> {
+  return ended(beginDoloop(args, env, input));
 }
 
 export const done = (stdout: string): Ran => ({ code: 0, signal: null, stdout, stderr: '' });
