@@ -119,6 +119,7 @@ export class Claim<Id extends LoopId> {
     if (did.length > 0) {
       this.#loseIfLate(did);
       const marked = await run.persist('did', () => loop.did(did, { autoAdd, lease }), over);
+      this.#loseIfLate(did); // the server may have been away for long
       this.#close(marked === undefined ? 'left' : 'did', did);
     }
     const ours = this.#notLost(fail);
