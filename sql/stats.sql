@@ -9,7 +9,7 @@ BEGIN
     DECLARE v_thresholds LONGTEXT CHARACTER SET utf8mb4;
     DECLARE v_bad LONGTEXT CHARACTER SET utf8mb4;
     DECLARE v_error VARCHAR(128) CHARACTER SET utf8mb4;
-    DECLARE v_time_1, v_time_2, v_time_3 BIGINT;
+    DECLARE v_time_1, v_time_2, v_time_3, v_time_4, v_time_5, v_time_6, v_time_7 BIGINT;
     DECLARE v_rest INT;
     DECLARE v_never BIGINT DEFAULT -9223372036854775808; -- before all times
 
@@ -32,18 +32,23 @@ BEGIN
             SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = v_error;
         END IF;
 
-        -- The three least thresholds part the unlocked into ages, from 1 (younger than all of them) to 4. Each is a range
+        -- The seven least thresholds part the unlocked into ages, from 1 (younger than all of them) to 8. Each is a range
         -- of the index, counted once; but for one, v_rest, which is what remains of the total. That had best be the
         -- largest: the one in the middle of all times, since these are spread about evenly. (Further thresholds are slow.)
         SELECT v_now - COALESCE(MAX(IF(n = 1, threshold, NULL)), 2147483648),
                 v_now - COALESCE(MAX(IF(n = 2, threshold, NULL)), 2147483648),
-                v_now - COALESCE(MAX(IF(n = 3, threshold, NULL)), 2147483648)
-            INTO v_time_1, v_time_2, v_time_3
+                v_now - COALESCE(MAX(IF(n = 3, threshold, NULL)), 2147483648),
+                v_now - COALESCE(MAX(IF(n = 4, threshold, NULL)), 2147483648),
+                v_now - COALESCE(MAX(IF(n = 5, threshold, NULL)), 2147483648),
+                v_now - COALESCE(MAX(IF(n = 6, threshold, NULL)), 2147483648),
+                v_now - COALESCE(MAX(IF(n = 7, threshold, NULL)), 2147483648)
+            INTO v_time_1, v_time_2, v_time_3, v_time_4, v_time_5, v_time_6, v_time_7
             FROM (
                 SELECT threshold, DENSE_RANK() OVER (ORDER BY threshold) AS n
                     FROM JSON_TABLE(v_thresholds, '$[*]' COLUMNS (threshold BIGINT PATH '$')) AS json_thresholds
             ) AS thresholds;
-        SELECT 1 + (middle < v_time_1) + (middle < v_time_2) + (middle < v_time_3)
+        SELECT 1 + (middle < v_time_1) + (middle < v_time_2) + (middle < v_time_3) + (middle < v_time_4)
+                + (middle < v_time_5) + (middle < v_time_6) + (middle < v_time_7)
             INTO v_rest
             FROM (
                 SELECT COALESCE(MIN(`last_updated`) / 2 + MAX(`last_updated`) / 2, v_now) AS middle
@@ -72,6 +77,10 @@ BEGIN
                     WHEN v_time_1 THEN counts.older_1
                     WHEN v_time_2 THEN counts.older_2
                     WHEN v_time_3 THEN counts.older_3
+                    WHEN v_time_4 THEN counts.older_4
+                    WHEN v_time_5 THEN counts.older_5
+                    WHEN v_time_6 THEN counts.older_6
+                    WHEN v_time_7 THEN counts.older_7
                     ELSE (SELECT COUNT(*) FROM `{{loop}}` WHERE `last_updated` < v_now - threshold)
                 END AS SIGNED)) AS CHAR)
                 FROM (
@@ -104,7 +113,11 @@ BEGIN
                 SUM(IF(age = 0, n, 0)) AS never_updated,
                 SUM(IF(age > 1, n, 0)) AS older_1,
                 SUM(IF(age > 2, n, 0)) AS older_2,
-                SUM(IF(age > 3, n, 0)) AS older_3
+                SUM(IF(age > 3, n, 0)) AS older_3,
+                SUM(IF(age > 4, n, 0)) AS older_4,
+                SUM(IF(age > 5, n, 0)) AS older_5,
+                SUM(IF(age > 6, n, 0)) AS older_6,
+                SUM(IF(age > 7, n, 0)) AS older_7
                 FROM (
                     SELECT age, IF(is_total, n - SUM(IF(is_total, 0, n)) OVER (), n) AS n
                         FROM (
@@ -131,10 +144,32 @@ BEGIN
                             UNION ALL
                             SELECT 4, FALSE, COUNT(*)
                                 FROM `{{loop}}` FORCE INDEX (`lock_until`)
-                                WHERE v_rest <> 4 AND `lock_until` IS NULL AND `last_updated` < v_time_3
+                                WHERE v_rest <> 4 AND `lock_until` IS NULL
+                                    AND `last_updated` BETWEEN v_time_4 AND v_time_3 - 1
+                            UNION ALL
+                            SELECT 5, FALSE, COUNT(*)
+                                FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                                WHERE v_rest <> 5 AND `lock_until` IS NULL
+                                    AND `last_updated` BETWEEN v_time_5 AND v_time_4 - 1
+                            UNION ALL
+                            SELECT 6, FALSE, COUNT(*)
+                                FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                                WHERE v_rest <> 6 AND `lock_until` IS NULL
+                                    AND `last_updated` BETWEEN v_time_6 AND v_time_5 - 1
+                            UNION ALL
+                            SELECT 7, FALSE, COUNT(*)
+                                FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                                WHERE v_rest <> 7 AND `lock_until` IS NULL
+                                    AND `last_updated` BETWEEN v_time_7 AND v_time_6 - 1
+                            UNION ALL
+                            SELECT 8, FALSE, COUNT(*)
+                                FROM `{{loop}}` FORCE INDEX (`lock_until`)
+                                WHERE v_rest <> 8 AND `lock_until` IS NULL AND `last_updated` < v_time_7
                             UNION ALL
                             SELECT IF(`last_updated` IS NULL, 0, 1 + (`last_updated` < v_time_1)
-                                    + (`last_updated` < v_time_2) + (`last_updated` < v_time_3)) AS age, FALSE, COUNT(*)
+                                    + (`last_updated` < v_time_2) + (`last_updated` < v_time_3)
+                                    + (`last_updated` < v_time_4) + (`last_updated` < v_time_5)
+                                    + (`last_updated` < v_time_6) + (`last_updated` < v_time_7)) AS age, FALSE, COUNT(*)
                                 FROM `{{loop}}` FORCE INDEX (`lock_until`)
                                 WHERE v_rest > 0 AND `lock_until` IS NOT NULL
                                 GROUP BY age
