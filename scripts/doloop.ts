@@ -8,6 +8,7 @@
  */
 import { Command, CommanderError } from 'commander';
 import { VERSION } from '../src/render.js';
+import { addCalls } from './cli/calls.js';
 import { examples, Interrupted, UsageError } from './cli/command.js';
 import { addSetup } from './cli/setup.js';
 import { tell } from './cli/terminal.js';
@@ -22,6 +23,7 @@ const program = new Command('doloop')
 
 addSetup(program);
 addWork(program);
+addCalls(program);
 
 /** An argument that was not understood, as it is shown: a password may be in its value, behind -p, or in a URL. */
 function withoutSecrets(message: string): string {

@@ -13,6 +13,12 @@ export function formatId(id: LoopId): string {
   return NEEDS_QUOTES.test(text) ? JSON.stringify(text) : text;
 }
 
+/** An id as JSON: what no JSON number holds exactly is a string, binary ones in hexadecimal. */
+export function idAsJson(id: LoopId): number | string {
+  if (Buffer.isBuffer(id)) return id.toString('hex');
+  return typeof id === 'bigint' ? String(id) : id;
+}
+
 /**
  * The id that stands in a line, as the procedures take it, for ids of every type.
  *
@@ -32,6 +38,10 @@ export function parseId(text: string): string {
 /** The ids of standard input, one a line, in pieces of so many; empty lines are none. */
 export async function* idsOf(input: NodeJS.ReadableStream, perPiece: number): AsyncGenerator<string[]> {
   let piece: string[] = [];
+  let problem: Error | undefined;
+  input.once('error', error => {
+    problem = new Error(`ids: cannot be read: ${error.message}`, { cause: error }); // to readline this is an end
+  });
   for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
     if (line === '') continue;
     piece.push(parseId(line));
@@ -40,5 +50,6 @@ export async function* idsOf(input: NodeJS.ReadableStream, perPiece: number): As
       piece = [];
     }
   }
+  if (problem) throw problem;
   if (piece.length > 0) yield piece;
 }
