@@ -11,8 +11,10 @@ import { VERSION } from '../src/render.js';
 import { addCalls } from './cli/calls.js';
 import { examples, Interrupted, UsageError } from './cli/command.js';
 import { addSetup } from './cli/setup.js';
+import { addStats } from './cli/stats.js';
 import { tell } from './cli/terminal.js';
 import { addWork } from './cli/work.js';
+import { addWatch } from './cli/watch.js';
 
 const program = new Command('doloop')
   .description('Loops, which keep millions of things fresh, on MySQL and MariaDB.')
@@ -24,6 +26,8 @@ const program = new Command('doloop')
 addSetup(program);
 addWork(program);
 addCalls(program);
+addStats(program);
+addWatch(program);
 
 /** An argument that was not understood, as it is shown: a password may be in its value, behind -p, or in a URL. */
 function withoutSecrets(message: string): string {

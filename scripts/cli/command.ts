@@ -1,4 +1,6 @@
 /** What the commands have in common: where to connect, what is wrong usage, what is not to be left half done. */
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Connection } from 'mysql2/promise';
 import { type LoopName, parseLoopName } from '../../src/names.js';
@@ -156,4 +158,51 @@ export async function untilSignalled(
     listen('off');
   }
   if (signal !== undefined) throw new Interrupted(signal);
+}
+
+/** A server that has not answered for so many seconds is taken for lost. */
+const PATIENCE = 60;
+
+/** Work after work on one connection for as long as it lasts, and after a failure on a new one. */
+export interface Lasting {
+  /** Does the work; rejects when the signal comes, whatever the server does. */
+  use<T>(work: (connection: Connection) => Promise<T>): Promise<T>;
+  end(): Promise<void>;
+}
+
+/** A connection for long, made when it is first used. */
+export function lasting(options: ConnectOptions, signal: AbortSignal): Lasting {
+  let connection: Connection | undefined;
+  const connectFirst = async <T>(work: (connection: Connection) => Promise<T>): Promise<T> => {
+    if (connection === undefined) {
+      const made = await connect(options);
+      if (signal.aborted) made.destroy();
+      signal.throwIfAborted();
+      made.on('error', () => {}); // lost in between: the next use tells
+      connection = made;
+    }
+    return work(connection);
+  };
+  return {
+    async use(work) {
+      signal.throwIfAborted();
+      const over = new AbortController();
+      const stopped = once(signal, 'abort', { signal: over.signal }).then(() => Promise.reject(signal.reason));
+      const late = sleep(PATIENCE * 1000, undefined, { signal: over.signal }).then(() =>
+        Promise.reject(new Error(`the server has not answered for ${PATIENCE} s`)),
+      );
+      try {
+        return await Promise.race([connectFirst(work), stopped, late]);
+      } catch (error) {
+        connection?.destroy();
+        connection = undefined;
+        throw error;
+      } finally {
+        over.abort();
+      }
+    },
+    async end() {
+      await connection?.end().catch(() => {});
+    },
+  };
 }

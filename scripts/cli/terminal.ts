@@ -7,6 +7,15 @@ export function tell(message: string): void {
   process.stderr.write(`${paint(process.stderr, 'red', 'doloop:')} ${message.trim().replaceAll(/\s*\n\s*/g, ' ')}\n`);
 }
 
+/** Tells what goes wrong, and goes wrong again, once, until all was well. */
+export function teller(): (problem?: string) => void {
+  let told: string | undefined;
+  return problem => {
+    if (problem !== undefined && problem !== told) tell(`${problem}; trying again`);
+    told = problem;
+  };
+}
+
 export type Style = 'red' | 'yellow' | 'green' | 'bold' | 'dim' | 'cyan';
 
 export function paint(stream: NodeJS.WriteStream, style: Style, text: string): string {
@@ -50,4 +59,39 @@ export function many(n: number, what: string): string {
 /** 1,234,567. */
 export function count(n: number): string {
   return n.toLocaleString('en');
+}
+
+const UNITS: [seconds: number, unit: string][] = [
+  [86_400, 'd'],
+  [3600, 'h'],
+  [60, 'min'],
+  [1, 's'],
+];
+
+/** A number of seconds by its two largest units: 2 h 5 min. */
+export function duration(seconds: number): string {
+  const at = UNITS.findIndex(([size]) => Math.round(seconds) >= size);
+  if (at < 0 || at === UNITS.length - 1) return `${Math.round(seconds)} s`;
+  const [[large, largeUnit], [small, smallUnit]] = [UNITS[at]!, UNITS[at + 1]!];
+  const smalls = Math.round(seconds / small);
+  const rest = smalls % (large / small);
+  return `${count((smalls - rest) / (large / small))} ${largeUnit}${rest > 0 ? ` ${rest} ${smallUnit}` : ''}`;
+}
+
+/** A share of 0 to 1 as a bar of so many columns, to an eighth of one; what is more than nothing is seen. */
+export function bar(share: number, columns: number): string {
+  const eighths = share > 0 ? Math.max(1, Math.round(share * columns * 8)) : 0;
+  return '█'.repeat(eighths / 8) + ' ▏▎▍▌▋▊▉'[eighths % 8]!.trim();
+}
+
+const LEVELS = ' ▁▂▃▄▅▆▇█';
+
+/** Numbers from 0 up as columns, a character each, in so many lines; what is more than nothing is seen. */
+export function columns(numbers: readonly (number | null)[], lines: number): string[] {
+  const most = Math.max(...numbers.map(number => number ?? 0), Number.MIN_VALUE);
+  const eighths = numbers.map(number => (number ? Math.max(1, Math.round((number / most) * lines * 8)) : 0));
+  return Array.from({ length: lines }, (_, line) => {
+    const below = (lines - 1 - line) * 8;
+    return eighths.map(n => LEVELS[Math.max(0, Math.min(8, n - below))]).join('');
+  });
 }
