@@ -10,6 +10,7 @@ import { Command, CommanderError } from 'commander';
 import { VERSION } from '../src/render.js';
 import { addCalls } from './cli/calls.js';
 import { examples, Interrupted, UsageError } from './cli/command.js';
+import { addMetrics } from './cli/metrics.js';
 import { addSetup } from './cli/setup.js';
 import { addStats } from './cli/stats.js';
 import { tell } from './cli/terminal.js';
@@ -28,6 +29,7 @@ addWork(program);
 addCalls(program);
 addStats(program);
 addWatch(program);
+addMetrics(program);
 
 /** An argument that was not understood, as it is shown: a password may be in its value, behind -p, or in a URL. */
 function withoutSecrets(message: string): string {

@@ -139,8 +139,9 @@ function onTerminal(): Screen {
   const { stdout } = process;
   let latest: View | undefined;
   const draw = () => {
-    const lines = linesOf(latest!).slice(0, stdout.rows);
-    const rest = lines.length < stdout.rows ? `\n${CLEAR_BELOW}` : '';
+    const { width, height } = size();
+    const lines = linesOf(latest!, width).slice(0, height);
+    const rest = lines.length < height ? `\n${CLEAR_BELOW}` : '';
     stdout.write(HOME + lines.map(line => CLEAR_LINE + line).join('\n') + rest);
   };
   const enter = () => {
@@ -171,9 +172,14 @@ function onTerminal(): Screen {
   };
 }
 
-function linesOf({ look, time, rates, period, problem }: View): string[] {
+/** That of the terminal; some do not tell theirs. */
+function size(): { width: number; height: number } {
+  return { width: process.stdout.columns || 80, height: process.stdout.rows || 24 };
+}
+
+function linesOf({ look, time, rates, period, problem }: View, width: number): string[] {
   const { stdout } = process;
-  const shown = rates.slice(-Math.max(1, stdout.columns - MARGIN - 1));
+  const shown = rates.slice(-Math.max(1, width - MARGIN));
   const most = Math.max(...shown.map(rate => rate ?? 0));
   const labels = [shownRate(most), ...Array<string>(LINES - 2).fill(''), '0'];
   const plot = columns(shown, LINES);
@@ -188,7 +194,7 @@ function linesOf({ look, time, rates, period, problem }: View): string[] {
       : paint(
           stdout,
           'red',
-          `Last seen at ${time.toLocaleTimeString('en-GB')}, trying again: ${problem}`.slice(0, stdout.columns),
+          `Last seen at ${time.toLocaleTimeString('en-GB')}, trying again: ${problem}`.slice(0, width),
         ),
   ];
 }
