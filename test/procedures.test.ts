@@ -527,6 +527,8 @@ for (const [thresholds, delayed] of [
   ['[59, 60, 61]', { 59: 5, 60: 4, 61: 3 }],
   ['[800, 0, 799]', { 0: 6, 799: 1, 800: 0 }],
   ['[60, 700, 60, 60]', { 60: 4, 700: 1 }],
+  ['[0, 30, 59, 60, 61, 599, 600]', { 0: 6, 30: 5, 59: 5, 60: 4, 61: 3, 599: 3, 600: 2 }],
+  ['[61, 699, 60, 800, 0, 599, 700, 600, 29]', { 0: 6, 29: 6, 60: 4, 61: 3, 599: 3, 600: 2, 699: 2, 700: 1, 800: 0 }],
   [`[${MAX_SECONDS}]`, { [MAX_SECONDS]: 0 }],
 ] as const) {
   test(`stats(${thresholds}) count all ids, the never updated, and those updated longer ago than each`, async () => {

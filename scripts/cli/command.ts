@@ -173,6 +173,7 @@ export interface Lasting {
 /** A connection for long, made when it is first used. */
 export function lasting(options: ConnectOptions, signal: AbortSignal): Lasting {
   let connection: Connection | undefined;
+  let busy = false;
   const connectFirst = async <T>(work: (connection: Connection) => Promise<T>): Promise<T> => {
     if (connection === undefined) {
       const made = await connect(options);
@@ -191,6 +192,7 @@ export function lasting(options: ConnectOptions, signal: AbortSignal): Lasting {
       const late = sleep(PATIENCE * 1000, undefined, { signal: over.signal }).then(() =>
         Promise.reject(new Error(`the server has not answered for ${PATIENCE} s`)),
       );
+      busy = true;
       try {
         return await Promise.race([connectFirst(work), stopped, late]);
       } catch (error) {
@@ -198,11 +200,13 @@ export function lasting(options: ConnectOptions, signal: AbortSignal): Lasting {
         connection = undefined;
         throw error;
       } finally {
+        busy = false;
         over.abort();
       }
     },
     async end() {
-      await connection?.end().catch(() => {});
+      if (busy) connection?.destroy();
+      else await connection?.end().catch(() => {});
     },
   };
 }

@@ -194,7 +194,7 @@ function linesOf({ look, time, rates, period, problem }: View, width: number): s
       : paint(
           stdout,
           'red',
-          `Last seen at ${time.toLocaleTimeString('en-GB')}, trying again: ${problem}`.slice(0, width),
+          `Last seen at ${time.toLocaleTimeString('en-GB')}, trying again: ${problem}`.replaceAll(/\s+/g, ' ').slice(0, width),
         ),
   ];
 }
