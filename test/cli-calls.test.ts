@@ -4,7 +4,7 @@ import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import type { LoopId } from '../src/index.js';
 import { connect, contents, database, fill, makeAccount, makeLoop, type RowValues, rowsOf } from './harness.js';
-import { BIN, doloop, done, environment, failed, NOWHERE, type Ran, serverUrl } from './run-doloop.js';
+import { BIN, doloop, done, environment, failed, NOWHERE, serverUrl } from './run-doloop.js';
 
 const root = await connect();
 /** Times that are past and to come whenever this is run: 2001 and 2096. */
@@ -55,24 +55,25 @@ const CALLS: [name: string, options: string[], ids: string[], before: RowValues[
   ['fail', ['--lease', '17'], ['2'], [LOCKED], '0 failed', [LOCKED]],
 ];
 for (const [name, options, ids, before, counted, after] of CALLS) {
-  test(`${[name, ...options, ...ids].join(' ')}: ${counted}; as JSON, from standard input; a dry run changes nothing`, async () => {
+  test(`${[name, ...options, ...ids].join(' ')}: ${counted}`, async () => {
     const table = await given(...before);
-    const untouched = await rowsOf(root, table);
-    const line = `${database}.${table}: ${counted}`;
-    const dry = await doloop([name, table, ...options, ...ids, '--dry-run']);
-    assert.deepEqual(dry, done(`${line} (a dry run: nothing was changed)\n`));
-    assert.deepEqual(await rowsOf(root, table), untouched);
-
-    let begun = await now();
-    assert.deepEqual(await doloop([name, table, ...options, ...ids]), done(`${line}\n`));
+    const begun = await now();
+    const ran = await doloop([name, table, ...options, ...ids]);
+    assert.deepEqual(ran, done(`${database}.${table}: ${counted}\n`));
     assert.deepEqual(await state(table, begun), after);
+    if (options.length > 0) return;
 
     await fill(root, table, before);
-    begun = await now();
+    const untouched = await rowsOf(root, table);
+    const dry = await doloop([name, table, ...ids, '--dry-run']);
+    assert.deepEqual(dry, done(`${database}.${table}: ${counted} (a dry run: nothing was changed)\n`));
+    assert.deepEqual(await rowsOf(root, table), untouched);
+
+    const again = await now();
     const [n, word] = counted.split(' ');
     const input = `${ids.join('\r\n\r\n')}\n`;
-    assert.deepEqual(await doloop([name, table, ...options, '--json'], undefined, input), done(`{"${word}":${n}}\n`));
-    assert.deepEqual(await state(table, begun), after);
+    assert.deepEqual(await doloop([name, table, '--json'], undefined, input), done(`{"${word}":${n}}\n`));
+    assert.deepEqual(await state(table, again), after);
   });
 }
 
@@ -174,7 +175,7 @@ test('ids of standard input go in pieces of 10,000: what is wrong ends it, and w
 });
 
 test('a loop that is not there is told, though no id was given', async () => {
-  for (const name of ['add', 'remove', 'get', 'did', 'unlock', 'bump', 'extend', 'fail', 'check']) {
+  for (const name of ['add', 'get', 'extend', 'check']) {
     const ran = await doloop([name, 'no_loop']);
     assert.deepEqual(ran, failed(1, 'no_loop is no loop here; `npx doloop create no_loop` makes it'));
   }
@@ -246,10 +247,9 @@ test('--help of each has its options and examples, which are no wrong usage', as
     assert.match(stdout, /--json.*--url <url>.*--defaults-file <file>.*-D, --database <name>/s);
     const examples = stdout.split('\nExamples:\n')[1]!.trimEnd().split('\n');
     assert.ok(examples.length >= 2);
-    for (const example of examples) {
-      const args = example.replace('  npx doloop ', '').replace(' < ids', '').split(' ');
-      const ran: Ran = await doloop(args, NOWHERE, '1\n');
-      assert.match(ran.stderr, /^doloop: Cannot connect to root@127\.0\.0\.1:1/, example);
+    const all = examples.map(example => example.replace('  npx doloop ', '').replace(' < ids', '').split(' '));
+    for (const { stderr } of await Promise.all(all.map(args => doloop(args, NOWHERE, '1\n')))) {
+      assert.match(stderr, /^doloop: Cannot connect to root@127\.0\.0\.1:1/);
     }
   }
 });
