@@ -184,17 +184,15 @@ function linesOf({ look, time, rates, period, problem }: View, width: number): s
   const labels = [shownRate(most), ...Array<string>(LINES - 2).fill(''), '0'];
   const plot = columns(shown, LINES);
   const now = rates.at(-1) ?? null;
+  const clock = time.toLocaleTimeString('en-GB');
+  const trouble = `Last seen at ${clock}, trying again: ${problem}`.replaceAll(/\s+/g, ' ').slice(0, width);
   return [
     ...describe(look),
     '',
     `Ids updated a second${now === null ? '' : `: ${shownRate(now)} now`}`,
     ...labels.map((label, i) => `${label.padStart(MARGIN - 1)} ${paint(stdout, 'green', plot[i]!)}`),
     problem === undefined
-      ? paint(stdout, 'dim', `${time.toLocaleTimeString('en-GB')}, every ${duration(period)}; Ctrl-C ends`)
-      : paint(
-          stdout,
-          'red',
-          `Last seen at ${time.toLocaleTimeString('en-GB')}, trying again: ${problem}`.replaceAll(/\s+/g, ' ').slice(0, width),
-        ),
+      ? paint(stdout, 'dim', `${clock}, every ${duration(period)}; Ctrl-C ends`)
+      : paint(stdout, 'red', trouble),
   ];
 }
