@@ -283,7 +283,7 @@ doloop_delayed_ids{table="${table}",seconds="300"} 620
 doloop_delayed_ids{table="${table}",seconds="3600"} 320
 doloop_delayed_ids{table="${table}",seconds="86400"} 280
 doloop_delayed_ids{table="${table}",seconds="604800"} 250
-# HELP doloop_updated_ids_per_second Ids updated a second, each counted once, over the last five minutes. doloop_ids by this is the time of a whole loop.
+# HELP doloop_updated_ids_per_second Ids updated a second, each counted once, over the last five minutes.
 # TYPE doloop_updated_ids_per_second gauge
 doloop_updated_ids_per_second{table="${table}"} 2
 # HELP doloop_newest_update_seconds Time since the freshest id was updated; none before the first update.

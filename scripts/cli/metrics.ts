@@ -57,7 +57,7 @@ const METRICS: Metric[] = [
   },
   {
     name: 'doloop_updated_ids_per_second',
-    help: 'Ids updated a second, each counted once, over the last five minutes. doloop_ids by this is the time of a whole loop.',
+    help: 'Ids updated a second, each counted once, over the last five minutes.',
     values: ({ rate }) => rate,
   },
   {
