@@ -11,6 +11,7 @@ import { VERSION } from '../src/render.js';
 import { addCalls } from './cli/calls.js';
 import { examples, Interrupted, UsageError } from './cli/command.js';
 import { addMetrics } from './cli/metrics.js';
+import { addDoctor } from './cli/doctor.js';
 import { addSetup } from './cli/setup.js';
 import { addStats } from './cli/stats.js';
 import { tell } from './cli/terminal.js';
@@ -30,6 +31,7 @@ addCalls(program);
 addStats(program);
 addWatch(program);
 addMetrics(program);
+addDoctor(program);
 
 /** An argument that was not understood, as it is shown: a password may be in its value, behind -p, or in a URL. */
 function withoutSecrets(message: string): string {

@@ -129,8 +129,12 @@ async function installing<T>(connection: Connection, name: LoopName, work: () =>
   }
 }
 
-/** The loop's name with its database: the connection's, where none was given. */
-async function inDatabase(connection: Connection, { database, table }: LoopName): Promise<Required<LoopName>> {
+/**
+ * The loop's name with its database: the connection's, where none was given.
+ *
+ * @throws {DoLoopError} `REFUSED` if there is none.
+ */
+export async function inDatabase(connection: Connection, { database, table }: LoopName): Promise<Required<LoopName>> {
   if (database !== undefined) return { database, table };
   const { rows } = await run(connection, 'SELECT DATABASE() AS `database`');
   const current = rows[0]!.database as string | null;
@@ -174,24 +178,57 @@ async function readTable(connection: Connection, { database, table }: LoopName):
   return rows[0] as Table | undefined;
 }
 
-/** The versions of the loop's procedures that are there, by procedure. */
-async function installedProcedures(connection: Connection, name: LoopName): Promise<Map<string, string>> {
+/** A procedure of a loop, as it is in the database. */
+export interface Installed {
+  procedure: sql.Procedure;
+  /** What its comment gives: the version of doloop, + a digest of the text. Of a procedure that is not doloop's: undefined. */
+  version: string | undefined;
+  definer: Account;
+  /** Whether it was made under other settings than this session has, which are to be {@link sql.settings}. */
+  otherMode: boolean;
+  otherCollation: boolean;
+  /** Whether it runs with the rights of who calls it. */
+  asInvoker: boolean;
+}
+
+/** The procedures of a loop's names that are there, in the order of the contract. */
+export async function readProcedures(connection: Connection, name: LoopName): Promise<Installed[]> {
   const { rows } = await run(
     connection,
-    `SELECT \`routine_name\` AS \`name\`, \`routine_comment\` AS \`comment\`
+    `SELECT \`routine_name\` AS \`name\`, \`routine_comment\` AS \`comment\`, \`definer\` AS \`definer\`,
+        \`sql_mode\` <> @@sql_mode AS \`otherMode\`,
+        \`collation_connection\` <> @@collation_connection AS \`otherCollation\`,
+        \`security_type\` <> 'DEFINER' AS \`asInvoker\`
       FROM \`information_schema\`.\`routines\`
       WHERE \`routine_type\` = 'PROCEDURE' AND \`routine_schema\` = ${quoteText(name.database!)}
         AND \`routine_name\` IN (${sql.PROCEDURES.map(procedure => quoteText(`${name.table}_${procedure}`)).join(', ')})`,
   );
-  const versions = new Map<string, string>();
-  for (const { name: routine, comment } of rows as { name: string; comment: string }[]) {
-    const version = VERSION_IN_COMMENT.exec(comment)?.[1];
-    if (version === undefined) {
-      throw new DoLoopError('REFUSED', `procedure: ${routine} is there already, and is not doloop's`);
-    }
-    versions.set(routine.slice(name.table.length + 1), version);
+  const installed = rows.map(row => {
+    const definer = row.definer as string;
+    const at = definer.lastIndexOf('@');
+    return {
+      procedure: (row.name as string).slice(name.table.length + 1) as sql.Procedure,
+      version: VERSION_IN_COMMENT.exec(row.comment as string)?.[1],
+      definer: { user: definer.slice(0, at), host: definer.slice(at + 1) },
+      otherMode: row.otherMode === 1,
+      otherCollation: row.otherCollation === 1,
+      asInvoker: row.asInvoker === 1,
+    };
+  });
+  return installed.sort((a, b) => sql.PROCEDURES.indexOf(a.procedure) - sql.PROCEDURES.indexOf(b.procedure));
+}
+
+/** The same, of doloop's alone: what has the name of one and is none is not to be replaced or dropped. */
+async function installedProcedures(connection: Connection, name: LoopName): Promise<Installed[]> {
+  const installed = await readProcedures(connection, name);
+  const other = installed.find(({ version }) => version === undefined);
+  if (other) {
+    throw new DoLoopError(
+      'REFUSED',
+      `procedure: ${name.table}_${other.procedure} is there already, and is not doloop's`,
+    );
   }
-  return versions;
+  return installed;
 }
 
 const VERSION_IN_COMMENT = /^doloop (\S+): /;
@@ -208,17 +245,23 @@ async function makeTable(connection: Connection, loop: sql.Loop): Promise<void> 
   }
 }
 
-/** Makes the procedures that are not there, or not the same. */
+/** Makes the procedures that are not there, or not the same, or can't be called since their definer is no more. */
 async function makeProcedures(
   connection: Connection,
   server: ServerKind,
   loop: sql.Loop,
-  installed: Map<string, string>,
+  installed: readonly Installed[],
 ): Promise<Pick<Created, 'procedures' | 'warnings'>> {
-  const procedures = sql.PROCEDURES.filter(one => installed.get(one) !== sql.procedureVersion(one, loop));
+  const gone = await goneDefiners(connection, installed);
+  const good = installed.filter(
+    one =>
+      one.version === sql.procedureVersion(one.procedure, loop) &&
+      !(one.otherMode || one.otherCollation || one.asInvoker || gone.has(quoteAccount(one.definer))),
+  );
+  const procedures = sql.PROCEDURES.filter(procedure => !good.some(one => one.procedure === procedure));
   const warnings: string[] = [];
   // MariaDB replaces a procedure with its grants; on MySQL they go with the old one.
-  const grants = server === 'MySQL' && installed.size > 0 ? await readGrants(connection, loop.name) : [];
+  const grants = server === 'MySQL' && installed.length > 0 ? await readGrants(connection, loop.name) : [];
   if (grants === undefined) {
     warnings.push(
       'this account may not read mysql.procs_priv: EXECUTE that was granted on single procedures may be gone ' +
@@ -234,6 +277,15 @@ async function makeProcedures(
     }
   }
   return { procedures, warnings };
+}
+
+/** The definers, quoted, that are no accounts any more, as far as that can be looked up. */
+async function goneDefiners(connection: Connection, installed: readonly Installed[]): Promise<Set<string>> {
+  const gone = new Set<string>();
+  for (const [quoted, definer] of new Map(installed.map(({ definer }) => [quoteAccount(definer), definer]))) {
+    if (await unknownAccount(connection, definer)) gone.add(quoted);
+  }
+  return gone;
 }
 
 /** The GRANT statements for what accounts may do with the single procedures; undefined if that can't be read. */
@@ -265,15 +317,21 @@ async function readGrants(
 
 /** MariaDB's GRANT would make an account that is not there, and without a password. */
 async function refuseUnknown(connection: Connection, account: Account): Promise<void> {
+  const cause = await unknownAccount(connection, account);
+  if (cause) {
+    throw new DoLoopError('REFUSED', `grant: there is no account ${quoteAccount(account)}; CREATE USER makes it`, {
+      cause,
+    });
+  }
+}
+
+/** What the server says if there is no such account. Who may not look it up (1044, 1142) is told nothing. */
+async function unknownAccount(connection: Connection, account: Account): Promise<MySqlError | undefined> {
   try {
     await run(connection, `SHOW GRANTS FOR ${quoteAccount(account)}`);
+    return undefined;
   } catch (error) {
-    // ER_NONEXISTING_GRANT. Who may not look it up (1044, 1142) learns it from GRANT itself.
-    if ((error as MySqlError).errno === 1141) {
-      throw new DoLoopError('REFUSED', `grant: there is no account ${quoteAccount(account)}; CREATE USER makes it`, {
-        cause: error,
-      });
-    }
+    return (error as MySqlError).errno === 1141 ? (error as MySqlError) : undefined; // ER_NONEXISTING_GRANT
   }
 }
 
@@ -313,13 +371,13 @@ export async function drop(
       const installed = await installedProcedures(connection, name);
       const columns = withTable ? await columnsOf(connection, name) : [];
       const isLoop = columns.join() === 'failures,id,last_updated,lock_until';
-      if (installed.size === 0 && !isLoop) {
+      if (installed.length === 0 && !isLoop) {
         throw new DoLoopError('NO_LOOP', `${name.database}.${name.table} is no loop here`);
       }
       if (columns.length > 0 && !isLoop) {
         throw new DoLoopError('REFUSED', `table: ${name.database}.${name.table} is no loop, and was not dropped`);
       }
-      for (const procedure of installed.keys()) {
+      for (const { procedure } of installed) {
         await run(connection, `DROP PROCEDURE IF EXISTS ${qualifiedName(name, `_${procedure}`)}`);
       }
       if (withTable) await run(connection, `DROP TABLE IF EXISTS ${qualifiedName(name)}`);

@@ -70,6 +70,16 @@ function render(file: string, { name, idType, engine }: Loop, version: string): 
   return assemble(file).replaceAll(/`\{\{id\w*\}\}`|'\{\{(?:id\w*|loop)\}\}'|\{\{\w+\}\}/g, found => values[found]!);
 }
 
+/** How table.sql defines each of a loop's columns: a type and what follows it, by name. */
+export function columnDefinitions(loop: Loop): ReadonlyMap<string, string> {
+  return new Map(
+    [...render('table', loop, VERSION).matchAll(/^ {4}`(\w+)` +(.*),$/gm)].map(([, name, definition]) => [
+      name!,
+      definition!,
+    ]),
+  );
+}
+
 /** What a procedure's comment gives as its version. Behind the + is a digest of its text, which differs by id type, too. */
 export function procedureVersion(file: string, loop: Loop): string {
   return `${VERSION}+${createHash('sha256')

@@ -32,8 +32,13 @@ export function serverKind(version: string): ServerKind {
   return kind;
 }
 
+/** What {@link serverKind} reads, of the server at the other end. */
+export async function serverVersion(connection: Connection): Promise<string> {
+  const { rows } = await run(connection, "SELECT CONCAT(@@version, ' ', @@version_comment) AS version");
+  return rows[0]!.version as string;
+}
+
 /** {@link serverKind} of the server at the other end. */
 export async function connectedServer(connection: Connection): Promise<ServerKind> {
-  const { rows } = await run(connection, "SELECT CONCAT(@@version, ' ', @@version_comment) AS version");
-  return serverKind(rows[0]!.version as string);
+  return serverKind(await serverVersion(connection));
 }
