@@ -14,15 +14,14 @@ export function addDoctor(program: Command): void {
       .description('look at a loop and its server; say what is wrong, each with the command that mends it')
       .argument('<table>', 'user_loop or app.user_loop')
       .action(doctor)
-      .addHelpText(
-        'after',
-        `${examples('doctor user_loop', 'doctor app.user_loop --json')}
-
-Nothing is changed: the procedures are called without ids. It exits with 0 if there is
-no problem (✗), whatever the warnings (!). What this account may not see is a warning.`,
-      ),
+      .addHelpText('after', NOTE + examples('doctor user_loop', 'doctor app.user_loop --json')),
   );
 }
+
+const NOTE = `
+Nothing is changed: the procedures are called without ids. It exits with 0 if there is
+no problem (✗), whatever the warnings (!). What this account may not see is a warning.
+`;
 
 const MARKS: Record<Level, [mark: string, style: Style]> = {
   ok: ['✓', 'green'],
@@ -41,12 +40,8 @@ async function doctor(table: string, options: Flags): Promise<void> {
       if (!options.json) write(finding);
     }
     if (options.json) echo(JSON.stringify(findings));
-    const [problems, warnings] = (['problem', 'warning'] as const).map(
-      level => findings.filter(finding => finding.level === level).length,
-    ) as [number, number];
-    if (problems > 0) {
-      throw new Error(`${shownLoop(name)}: ${many(problems, 'problem')}, ${many(warnings, 'warning')}`);
-    }
+    const problems = findings.filter(({ level }) => level === 'problem').length;
+    if (problems > 0) throw new Error(`${shownLoop(name)} has ${many(problems, 'problem')}`);
   });
 }
 

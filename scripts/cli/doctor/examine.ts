@@ -34,10 +34,9 @@ export const NAMES = [SERVER, ...[...OF_SERVER, ...OF_LOOP].map(({ name }) => na
 
 /** Looks at a loop and its server, on a connection for this alone, whose settings are others afterwards. */
 export async function* examine(connection: Connection, name: Required<LoopName>): AsyncGenerator<Finding> {
-  const version = await serverVersion(connection);
-  const unable = refusal(version);
-  yield { check: SERVER, ...(unable === undefined ? ok(version) : problem(unable)) };
-  if (unable !== undefined) return;
+  const server = judged(await serverVersion(connection));
+  yield { check: SERVER, ...server };
+  if (server.level !== 'ok') return;
   const facts = await readFacts(connection, name);
   yield* each(OF_SERVER, facts);
   const none = noLoop(facts);
@@ -45,12 +44,11 @@ export async function* examine(connection: Connection, name: Required<LoopName>)
   else yield* each(OF_LOOP, facts);
 }
 
-function refusal(version: string): string | undefined {
+function judged(version: string): Found {
   try {
-    serverKind(version);
-    return undefined;
+    return ok(`${serverKind(version)} ${version}`);
   } catch (error) {
-    return (error as Error).message.replace(/^server: /, '');
+    return problem((error as Error).message.replace(/^server: /, ''));
   }
 }
 

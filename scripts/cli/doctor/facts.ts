@@ -38,8 +38,8 @@ export interface Key {
   /** With lengths and directions: `lock_until, id(10) DESC`. */
   readonly columns: string;
   readonly unique: boolean;
-  /** The server makes no use of it. */
-  readonly ignored: boolean;
+  /** If the server makes no use of it: what ALTER INDEX says to make it do so. */
+  readonly ignored: 'VISIBLE' | 'NOT IGNORED' | undefined;
 }
 
 /** Arguments with which a call changes nothing: no ids, the defaults for the rest. */
@@ -62,7 +62,7 @@ const LOCK_WAIT_TIMEOUT = 1205;
 export async function readFacts(connection: Connection, name: Required<LoopName>): Promise<Facts> {
   await run(connection, settings(name).set);
   // Some other session may have locked the table, for good. And the times of transactions are the system's.
-  await run(connection, "SET lock_wait_timeout = 3, innodb_lock_wait_timeout = 3, time_zone = 'SYSTEM'");
+  await run(connection, "SET lock_wait_timeout = 2, innodb_lock_wait_timeout = 2, time_zone = 'SYSTEM'");
   return {
     connection,
     name,
@@ -123,7 +123,7 @@ async function readKeys(connection: Connection, name: Required<LoopName>): Promi
       name: key,
       columns: before ? `${before.columns}, ${part}` : part,
       unique: Number(row.NON_UNIQUE) === 0,
-      ignored: row.IS_VISIBLE === 'NO' || row.IGNORED === 'YES',
+      ignored: row.IS_VISIBLE === 'NO' ? 'VISIBLE' : row.IGNORED === 'YES' ? 'NOT IGNORED' : undefined,
     });
   }
   return [...keys.values()];

@@ -8,6 +8,10 @@ import { type Facts, failures } from './facts.js';
 import { create, type Found, ok, problem, shownAccount, warning } from './finding.js';
 import { idTypeOf } from './table.js';
 
+/** ER_PROCACCESS_DENIED_ERROR, whether there is such a procedure or not. */
+const NOT_ALLOWED = 1370;
+const UNSEEN = 'not seen: needs EXECUTE on the procedures';
+
 /** Each procedure, against the one that this package would make. */
 export function procedures(facts: Facts): Found[] {
   const { name, columns, procedures: installed } = facts;
@@ -20,6 +24,9 @@ export function procedures(facts: Facts): Found[] {
     if (some.length > 0) found.push(level(`${text}: ${which(some)}`, cure));
   };
 
+  if (installed.length === 0 && failures(facts).every(([, { errno }]) => errno === NOT_ALLOWED)) {
+    return [warning(UNSEEN)];
+  }
   const missing = PROCEDURES.filter(procedure => !installed.some(one => one.procedure === procedure));
   if (missing.length > 0) found.push(problem(`missing: ${missing.join(', ')}`, create(facts)));
   for (const other of installed.filter(({ version }) => version === undefined)) {
@@ -70,6 +77,7 @@ const TOLD = new Set([1305, 1146, 1176, 1054, 1318, 1290, 1836, 1665]);
 
 /** Whether the procedures can be called, which shows if their definers have what they need. */
 export function calls(facts: Facts): Found[] {
+  if (facts.procedures.length === 0) return [];
   const failed = failures(facts);
   const found = [...new Set(failed.map(([, error]) => error.errno))]
     .filter(errno => !TOLD.has(errno ?? 0))
@@ -93,10 +101,10 @@ function explain(facts: Facts, some: readonly Procedure[], error: MySqlError): F
   switch (error.errno) {
     case 1205: // ER_LOCK_WAIT_TIMEOUT
       return warning('not seen: another session has the table locked');
-    case 1370: // ER_PROCACCESS_DENIED_ERROR, of the definer, who needs EXECUTE, too; or of who calls
+    case NOT_ALLOWED: // of the definer, who needs EXECUTE, too; or of who calls
       return definer && error.message.includes(`'${definer.user}'@'${definer.host}'`)
         ? problem(`the definer lacks EXECUTE: ${text}`, create(facts, shownAccount(definer)))
-        : warning('not seen: needs EXECUTE on the procedures');
+        : warning(UNSEEN);
     case 1449: // ER_NO_SUCH_USER
       return problem(text, create(facts));
     case 1044: // ER_DBACCESS_DENIED_ERROR
@@ -118,7 +126,8 @@ function definers({ procedures }: Pick<Facts, 'procedures'>): Account[] {
 
 /** Who may call the procedures, besides their definers. */
 export async function grants(facts: Facts): Promise<Found[]> {
-  const { connection, name } = facts;
+  const { connection, name, procedures } = facts;
+  if (procedures.length === 0) return [];
   const names = PROCEDURES.map(procedure => quoteText(`${name.table}_${procedure}`));
   const { rows } = await run(
     connection,

@@ -87,9 +87,10 @@ export async function snapshots({ connection }: Facts): Promise<Found[]> {
   }
   return open.map(({ id, seconds, who }) => {
     const since = `for ${duration(Number(seconds))}`;
-    // What belongs to no connection was prepared by XA, and waits for whoever coordinates it.
     return id === 0
-      ? warning(`a transaction that no connection has is open ${since}: ${COST}`, 'XA RECOVER;')
+      ? warning(
+          `a transaction without a connection is open ${since} (XA RECOVER names it, XA ROLLBACK ends it): ${COST}`,
+        )
       : warning(`connection ${id} of ${who ?? 'somebody'} has a transaction open ${since}: ${COST}`, `KILL ${id};`);
   });
 }

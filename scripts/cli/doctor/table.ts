@@ -107,9 +107,14 @@ export function keys(facts: Facts): Found[] {
   }
   if (!picking) {
     found.push(problem(`there is no key lock_until (${PICKING})`, create(facts)));
-  } else if (picking.columns !== PICKING || picking.unique || picking.ignored) {
+  } else if (picking.columns !== PICKING || picking.unique) {
     const cure = alter(facts, 'DROP KEY `lock_until`', 'ADD KEY `lock_until` (`lock_until`, `last_updated`)');
     found.push(problem(`${describedKey(picking)}, not key lock_until (${PICKING})`, cure));
+  }
+  if (picking?.ignored) {
+    found.push(
+      problem('the server ignores the key lock_until', alter(facts, `ALTER INDEX \`lock_until\` ${picking.ignored}`)),
+    );
   }
   for (const key of keys.filter(key => key.unique && key !== primary && key !== picking)) {
     const cure = alter(facts, `DROP KEY ${quoteName(key.name)}`);
@@ -118,8 +123,8 @@ export function keys(facts: Facts): Found[] {
   return found.length > 0 ? found : [ok(`id; ${PICKING}`)];
 }
 
-function describedKey({ name, columns, unique, ignored }: Key): string {
-  return `${ignored ? 'ignored ' : ''}${unique ? 'unique ' : ''}key ${name} (${columns})`;
+function describedKey({ name, columns, unique }: Key): string {
+  return `${unique ? 'unique ' : ''}key ${name} (${columns})`;
 }
 
 export function engine(facts: Facts): Found[] {
