@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import mysql, { type Connection } from 'mysql2/promise';
 import { examine, NAMES } from '../scripts/cli/doctor/examine.js';
 import type { Finding, Level } from '../scripts/cli/doctor/finding.js';
-import { startServer } from '../scripts/server.js';
+import { freePort, startServer } from '../scripts/server.js';
 import { create, DoLoop, sqlForCreate } from '../src/index.js';
 import { settings, VERSION } from '../src/render.js';
 import { connect, contents, database, inConsole, makeAccount, makeLoop, rows, server, standIn } from './harness.js';
@@ -576,22 +576,36 @@ test('a server that is far behind with the purge is a warning (its figure is sto
   assert.match(found.text, /^the server has 2,500,000 transactions to purge behind/);
 });
 
-/** Group Replication without a group: its settings alone. */
-const GROUP = [
+const FOR_A_GROUP = [
   ...['--plugin-load-add=group_replication.so', '--server-id=1', '--gtid-mode=ON', '--enforce-gtid-consistency=ON'],
-  '--loose-group_replication_group_name=6ba7b810-9dad-11d1-80b4-00c04fd430c8',
-  ...['--loose-group_replication_start_on_boot=OFF', '--loose-group_replication_single_primary_mode=OFF'],
+  ...['--report-host=127.0.0.1', '--loose-group_replication_start_on_boot=OFF'],
 ];
 
+/** Makes a server, a MySQL with FOR_A_GROUP, a group of one in which every member is a primary. */
+async function beginGroup(admin: Connection): Promise<void> {
+  for (const setting of [
+    "group_replication_group_name = '6ba7b810-9dad-11d1-80b4-00c04fd430c8'",
+    `group_replication_local_address = '127.0.0.1:${await freePort()}'`,
+    'group_replication_single_primary_mode = OFF',
+    'group_replication_bootstrap_group = ON',
+  ]) {
+    await admin.query(`SET GLOBAL ${setting}`);
+  }
+  await admin.query('START GROUP_REPLICATION');
+}
+
 test('settings of the whole server are found, and mended by what is printed', async t => {
-  const own = await startServer({ kind: server.kind, settings: server.kind === 'mysql' ? GROUP : [] });
-  t.after(() => own.stop());
+  const own = await startServer({ kind: server.kind, settings: server.kind === 'mysql' ? FOR_A_GROUP : [] });
+  t.after(async () => {
+    await own.kill(); // a member of a group takes its time to leave
+    await own.stop();
+  });
   const admin = await mysql.createConnection({ uri: own.url });
   t.after(() => admin.destroy());
   await admin.query('CREATE DATABASE app');
   await create(admin, 'app.user_loop');
   const env = { MYSQL_URL: `${own.url}app` };
-  const problems = async () => {
+  const found = async () => {
     const { code, stdout } = await doloop(['doctor', 'user_loop', '--json'], env);
     const findings = (JSON.parse(stdout) as Finding[]).filter(
       ({ check, level }) => level !== 'ok' && check !== 'grants',
@@ -599,23 +613,18 @@ test('settings of the whole server are found, and mended by what is printed', as
     assert.equal(code, findings.some(({ level }) => level === 'problem') ? 1 : 0);
     return findings;
   };
-  if (server.kind === 'mysql') {
-    const [found, ...more] = (await problems()) as [Finding];
-    assert.deepEqual([found.check, found.level, more], ['cluster', 'warning', []]);
-    // The cure is for a group at work; this is what it sets.
-    assert.equal(found.cure, 'SELECT group_replication_switch_to_single_primary_mode();');
-    await admin.query('SET GLOBAL group_replication_single_primary_mode = ON');
-  }
-  assert.deepEqual(await problems(), []);
-  for (const [setting, check] of [
-    ['read_only = ON', 'writable'],
-    ["binlog_format = 'STATEMENT'", 'binary log'],
-  ]) {
-    await admin.query(`SET GLOBAL ${setting}`);
-    const [found, ...more] = (await problems()) as [Finding];
-    assert.deepEqual([found.check, found.level, more], [check, 'problem', []]);
-    await admin.query(found.cure!);
-    assert.deepEqual(await problems(), []);
+  const cases: [breaks: () => Promise<unknown>, check: string, level: Level][] = [
+    [() => admin.query('SET GLOBAL read_only = ON'), 'writable', 'problem'],
+    [() => admin.query("SET GLOBAL binlog_format = 'STATEMENT'"), 'binary log', 'problem'],
+  ];
+  if (server.kind === 'mysql') cases.push([() => beginGroup(admin), 'cluster', 'warning']);
+  assert.deepEqual(await found(), []);
+  for (const [breaks, check, level] of cases) {
+    await breaks();
+    const [finding, ...more] = (await found()) as [Finding];
+    assert.deepEqual([finding.check, finding.level, more], [check, level, []]);
+    await admin.query(finding.cure!);
+    assert.deepEqual(await found(), []);
   }
 });
 
