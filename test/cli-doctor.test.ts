@@ -435,8 +435,9 @@ test('a definer that lacks EXECUTE is a problem, mended by create --grant', asyn
   assert.deepEqual(await amiss(table), []);
 });
 
-test('a definer that is no more is a problem, mended by create, which keeps what was granted', async () => {
+test('a definer that is no more is a problem, mended by create, which keeps what was granted', async t => {
   const { table, account } = await makeDefiner();
+  t.after(() => root.query(`CREATE USER ${account}`)); // the harness drops it
   await root.query(`DROP USER ${account}`);
   const [found, ...more] = (await amiss(table)) as [Finding];
   assert.deepEqual([found.check, found.level, more], ['calls', 'problem', []]);
@@ -444,7 +445,6 @@ test('a definer that is no more is a problem, mended by create, which keeps what
   assert.match(found.cure!, CREATE);
   await paste(found.cure);
   assert.deepEqual(await amiss(table), []);
-  await root.query(`CREATE USER ${account}`); // the harness drops it
 });
 
 test('a definer that is locked and whose password has expired does no harm', async () => {

@@ -1,7 +1,7 @@
 /** What the doctor's checks look at, and what they answer. */
 import { type Account, quoteAccount } from '../../../src/account.js';
 import { qualifiedName } from '../../../src/names.js';
-import { shownLoop } from '../terminal.js';
+import { many, shownLoop } from '../terminal.js';
 import type { Facts } from './facts.js';
 
 /** `problem`: calls fail or ids may be lost. `warning`: it works, but; or this account may not see whether it does. */
@@ -70,6 +70,5 @@ const UNITS: [name: string, seconds: number][] = [
 /** 7 days: how long it is, in the largest unit that fits. */
 export function duration(seconds: number): string {
   const [unit, size] = UNITS.find(([, size]) => seconds >= size) ?? UNITS.at(-1)!;
-  const n = Math.floor(seconds / size);
-  return `${n.toLocaleString('en')} ${unit}${n === 1 ? '' : 's'}`;
+  return many(Math.floor(seconds / size), unit);
 }
