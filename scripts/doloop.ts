@@ -12,6 +12,8 @@ import { addCalls } from './cli/calls.js';
 import { examples, Interrupted, UsageError } from './cli/command.js';
 import { addMetrics } from './cli/metrics.js';
 import { addDoctor } from './cli/doctor.js';
+import { addFill } from './cli/fill.js';
+import { addFollow } from './cli/follow.js';
 import { addSetup } from './cli/setup.js';
 import { addStats } from './cli/stats.js';
 import { tell } from './cli/terminal.js';
@@ -32,6 +34,8 @@ addStats(program);
 addWatch(program);
 addMetrics(program);
 addDoctor(program);
+addFill(program);
+addFollow(program);
 
 /** An argument that was not understood, as it is shown: a password may be in its value, behind -p, or in a URL. */
 function withoutSecrets(message: string): string {

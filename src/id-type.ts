@@ -1,3 +1,5 @@
+import { quoteText } from './names.js';
+
 /** A loop's id type: how it is written, and what SQL the procedures need of it. */
 export interface IdType {
   /** The column's type in the table's definition, in one spelling whatever was given: `INT UNSIGNED`. */
@@ -16,7 +18,13 @@ export interface IdType {
 
 export const DEFAULT_ID_TYPE = 'INT';
 
-const INTEGER_BITS: Record<string, bigint> = { TINYINT: 8n, SMALLINT: 16n, MEDIUMINT: 24n, INT: 32n, BIGINT: 64n };
+export const INTEGER_BITS: Record<string, bigint> = {
+  TINYINT: 8n,
+  SMALLINT: 16n,
+  MEDIUMINT: 24n,
+  INT: 32n,
+  BIGINT: 64n,
+};
 const SYNONYMS: Record<string, string> = { INTEGER: 'INT', NUMERIC: 'DECIMAL', DEC: 'DECIMAL', CHARACTER: 'CHAR' };
 const WRITTEN =
   /^\s*([a-z]+)\s*(?:\(\s*(\d{1,5})\s*(?:,\s*(\d{1,2})\s*)?\))?((?:\s+(?:unsigned|signed))?)(?:\s+(?:charset|character\s+set)\s+([a-z0-9_]+))?(?:\s+collate\s+([a-z0-9_]+))?\s*$/i;
@@ -93,6 +101,11 @@ export function parseIdType(written: string): IdType {
     default:
       return refuse(`is not one of ${KNOWN}`);
   }
+}
+
+/** SQL: the id that this text stands for, as the procedures read it. */
+export function idOf({ id }: IdType, text: string): string {
+  return id.replace(/\bv\b/, () => quoteText(text));
 }
 
 function integer(name: string, unsigned: boolean): IdType {

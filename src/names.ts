@@ -4,12 +4,21 @@ export interface LoopName {
   readonly table: string;
 }
 
-/** A MySQL identifier has at most 64 characters, and the longest procedure's suffix (`_unlock`) takes 7 of them. */
+/** A column of a table; its database, if one was named (else the connection's). */
+export interface ColumnName extends LoopName {
+  readonly column: string;
+}
+
+/**
+ * A MySQL identifier has at most 64 characters, and the longest suffix of a procedure (`_unlock`), or of a trigger
+ * (`_insert`), takes 7 of them.
+ */
 const MAX_IDENTIFIER = 64;
 const MAX_TABLE = MAX_IDENTIFIER - '_unlock'.length;
 
 const PART = /(?:`((?:[^`]|``)+)`|([^`.]+))/;
 const NAME = new RegExp(`^(?:${PART.source}\\.)?${PART.source}$`, 'u');
+const COLUMN = new RegExp(`^(?:${PART.source}\\.)?${PART.source}\\.${PART.source}$`, 'u');
 
 /**
  * Reads `table` or `database.table`. A part that has a dot or a backtick in it is written in backticks, a backtick
@@ -26,11 +35,36 @@ export function parseLoopName(name: string): LoopName {
       `table: ${JSON.stringify(name)} is not a table's name, like user_loop, app.user_loop or \`app\`.\`user.loop\``,
     );
   }
-  const database = match[1]?.replaceAll('``', '`') ?? match[2];
-  const table = match[3]?.replaceAll('``', '`') ?? match[4]!;
+  const database = part(match, 1);
+  const table = part(match, 3)!;
   if (database !== undefined) checkIdentifier('database', database, MAX_IDENTIFIER);
   checkIdentifier('table', table, MAX_TABLE);
   return { database, table };
+}
+
+/**
+ * Reads `table.column` or `database.table.column`, its parts written as in {@link parseLoopName}.
+ *
+ * @param option what it was given as, for the error.
+ * @throws {RangeError} if it can't be a column's name.
+ */
+export function parseColumnName(option: string, name: string): ColumnName {
+  const match = COLUMN.exec(name);
+  if (!match) {
+    throw new RangeError(
+      `${option}: ${JSON.stringify(name)} is not a column's name, like users.id, app.users.id or \`app\`.\`users\`.\`id\``,
+    );
+  }
+  const [database, table, column] = [part(match, 1), part(match, 3)!, part(match, 5)!];
+  if (database !== undefined) checkIdentifier(`${option}: database`, database, MAX_IDENTIFIER);
+  checkIdentifier(`${option}: table`, table, MAX_IDENTIFIER);
+  checkIdentifier(`${option}: column`, column, MAX_IDENTIFIER);
+  return { database, table, column };
+}
+
+/** What stands in backticks in a group, less their doubling; or else in the group behind it, as it is. */
+function part(match: RegExpExecArray, group: number): string | undefined {
+  return match[group]?.replaceAll('``', '`') ?? match[group + 1];
 }
 
 function checkIdentifier(what: string, name: string, max: number): void {

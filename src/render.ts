@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { IdType } from './id-type.js';
-import { type LoopName, qualifiedName, quoteText } from './names.js';
+import { type ColumnName, type LoopName, qualifiedName, quoteName, quoteText } from './names.js';
 
 /** The procedures of a loop, each in its file in sql/, in the order of the contract's table. */
 export const PROCEDURES = [
@@ -35,13 +35,18 @@ function read(path: string): string {
 export const VERSION: string = (JSON.parse(read('package.json')) as { version: string }).version;
 
 /** The settings under which routines are made, since a routine keeps them: the text means the same for every installer. */
-const SQL_MODE = 'STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION';
+export const SQL_MODE =
+  'STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION';
 
 /** A file in sql/ with the parts it shares with others put in: `-- {{part}}` lines, `` `{{part}}` `` derived tables. */
 function assemble(file: string): string {
+  return putParts(read(`sql/${file}.sql`));
+}
+
+function putParts(text: string): string {
   const put = (before: string, part: string) =>
     before + assemble(part).replaceAll(/\n(?=.)/g, `\n${/^ */.exec(before)![0]}`);
-  return read(`sql/${file}.sql`)
+  return text
     .trimEnd()
     .replaceAll(/^( *)-- \{\{(\w+)\}\}$/gm, (_, indent: string, part: string) => put(indent, part))
     .replaceAll(/^(.*)`\{\{(sorted_ids|id_type_of_column)\}\}`/gm, (_, before: string, part: string) =>
@@ -160,12 +165,66 @@ export function statements(loop: Loop): string[] {
 /** The same as a script for the `mysql` and the `mariadb` console. */
 export function script(loop: Loop): string {
   const name = qualifiedName(loop.name);
+  return consoleScript(
+    `the loop ${name}, ids: ${loop.idType.sql}. Run again, it upgrades the procedures and keeps the rest.`,
+    statements(loop),
+  );
+}
+
+/** Statements as a script for the console, what it does at its head. */
+export function consoleScript(title: string, all: readonly string[]): string {
   return [
-    `-- doloop ${VERSION}: the loop ${name}, ids: ${loop.idType.sql}. Run again, it upgrades the procedures and keeps the rest.`,
+    `-- doloop ${VERSION}: ${title}`,
     'SET NAMES utf8mb4;',
     'DELIMITER $$',
-    ...statements(loop).map(statement => `${statement}$$`),
+    ...all.map(statement => `${statement}$$`),
     'DELIMITER ;',
     '',
   ].join('\n\n');
+}
+
+/**
+ * The events of a source for which a loop that follows it has a trigger, in the order in which these are made: no row
+ * joins the loop before its going would be seen.
+ */
+export const TRIGGERS = ['delete', 'update', 'insert'] as const;
+export type Trigger = (typeof TRIGGERS)[number];
+
+/** The label of a trigger's body, by which doloop knows its own: a trigger has no comment, and consoles may strip those inside. */
+export const TRIGGER_LABEL = 'doloop_follow';
+
+/** A loop that follows a column of the application's, by triggers on its table. */
+export interface Following {
+  /** The loop, with its database: the source may be in another. */
+  readonly loop: LoopName;
+  readonly source: ColumnName;
+  /** The columns of the source whose change bumps the row's id; text is compared by its bytes, whatever its collation. */
+  readonly bumpOn: readonly { readonly column: string; readonly isText: boolean }[];
+}
+
+/** The name of a trigger of a loop, quoted, with the database of the table that it is on. */
+export function triggerName(loop: LoopName, { database }: LoopName, trigger: Trigger): string {
+  return qualifiedName({ database, table: loop.table }, `_${trigger}`);
+}
+
+/** CREATE TRIGGER as its file has it. */
+export function createTrigger({ loop, source, bumpOn }: Following, trigger: Trigger): string {
+  const changed = bumpOn.map(({ column, isText }) => {
+    const [now, before] = ['NEW', 'OLD'].map(row => {
+      const value = `${row}.${quoteName(column)}`;
+      return isText ? `CAST(${value} AS BINARY)` : value;
+    });
+    return `NOT (${now} <=> ${before})`;
+  });
+  const values: Record<string, string> = {
+    [`\`{{loop}}_${trigger}\``]: triggerName(loop, source, trigger),
+    '`{{loop}}`': qualifiedName(loop),
+    '`{{source}}`': qualifiedName(source),
+    '`{{source_id}}`': quoteName(source.column),
+    '`{{changed}}`': changed.join(' OR '),
+  };
+  const text = read(`sql/follow_${trigger}.sql`).replace(/^ *-- \{\{follow_bump\}\}\n/m, found =>
+    changed.length > 0 ? found : '',
+  );
+  return putParts(text).replaceAll(/`\{\{\w+\}\}\w*`/g, found => values[found]!);
 }

@@ -80,15 +80,12 @@ export function inDatabase({ config }: Connection, table: string): LoopName {
 }
 
 /** Does the work on a connection, which is closed in the end. */
-export async function connected(
-  options: ConnectOptions,
-  work: (connection: Connection) => Promise<void>,
-): Promise<void> {
+export async function connected<T>(options: ConnectOptions, work: (connection: Connection) => Promise<T>): Promise<T> {
   const { url } = options;
   if (url !== undefined) understood(() => connectionSettings({ url }));
   const connection = await connect(options);
   try {
-    await work(connection);
+    return await work(connection);
   } finally {
     await connection.end();
   }

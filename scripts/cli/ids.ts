@@ -35,14 +35,19 @@ export function parseId(text: string): string {
   });
 }
 
-/** The ids of standard input, one a line, in pieces of so many; empty lines are none. */
-export async function* idsOf(input: NodeJS.ReadableStream, perPiece: number): AsyncGenerator<string[]> {
+/** The ids of standard input, one a line, in pieces of so many; empty lines are none. The signal ends it early. */
+export async function* idsOf(
+  input: NodeJS.ReadableStream,
+  perPiece: number,
+  signal?: AbortSignal,
+): AsyncGenerator<string[]> {
   let piece: string[] = [];
   let problem: Error | undefined;
   input.once('error', error => {
     problem = new Error(`ids: cannot be read: ${error.message}`, { cause: error }); // to readline this is an end
   });
-  for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+  const lines = createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY, ...(signal && { signal }) });
+  for await (const line of lines) {
     if (line === '') continue;
     piece.push(parseId(line));
     if (piece.length === perPiece) {

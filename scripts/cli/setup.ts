@@ -1,7 +1,6 @@
 /** Loops come and go: `doloop create` makes them in a database, `sql` writes the same as text, `drop` and `list`. */
-import { once } from 'node:events';
 import type { Command } from 'commander';
-import { echo, question } from 'zx';
+import { echo } from 'zx';
 import { parseAccount } from '../../src/account.js';
 import { type CreateOptions, create, drop, list, type SqlOptions, scriptForCreate } from '../../src/index.js';
 import { connectionSettings, place } from '../connect.js';
@@ -16,7 +15,7 @@ import {
   understood,
   uninterrupted,
 } from './command.js';
-import { type Column, shownLoop, tell, writeTable, written } from './terminal.js';
+import { ask, type Column, shownLoop, tell, writeTable, written } from './terminal.js';
 
 export function addSetup(program: Command): void {
   connecting(
@@ -115,10 +114,7 @@ async function confirm(name: string, options: Flags & { table?: string | true })
     throw new UsageError(`--table has to repeat the name: --table ${name}; nothing was dropped`);
   }
   const at = place(connectionSettings(options));
-  const asked = question(`Drop ${name} with all its rows, at ${at}? Type its name: `, { output: process.stderr });
-  // Ctrl-C and Ctrl-D leave the question without an answer and this process without anything to do.
-  const answer = await Promise.race([asked, once(process, 'beforeExit')]);
-  if (typeof answer !== 'string') process.stderr.write('\n');
+  const answer = await ask(`Drop ${name} with all its rows, at ${at}? Type its name: `);
   if (answer !== name) throw new Error('its name was not repeated; nothing was dropped');
 }
 

@@ -1,5 +1,6 @@
 /** What people see of the command line: one-line messages, colours on a terminal alone, tables, names and ids. */
-import { chalk, echo } from 'zx';
+import { once } from 'node:events';
+import { chalk, echo, question } from 'zx';
 import { type LoopName, quoteName } from '../../src/names.js';
 
 /** Says something to people: one line on standard error. */
@@ -19,7 +20,25 @@ export function teller(): (problem?: string) => void {
 export type Style = 'red' | 'yellow' | 'green' | 'bold' | 'dim' | 'cyan';
 
 export function paint(stream: NodeJS.WriteStream, style: Style, text: string): string {
-  return stream.isTTY && !process.env.NO_COLOR ? chalk[style](text) : text;
+  return isLively(stream) ? chalk[style](text) : text;
+}
+
+/** Whether colours and bars are for this stream: a terminal, unless its user wants none. */
+export function isLively(stream: NodeJS.WriteStream): boolean {
+  return stream.isTTY && !process.env.NO_COLOR;
+}
+
+/**
+ * Asks on a terminal for a line; undefined where Ctrl-C or Ctrl-D leaves the question without an answer. No connection
+ * may be open meanwhile: it would keep the process from noticing that.
+ */
+export async function ask(query: string): Promise<string | undefined> {
+  const asked = question(query, { output: process.stderr });
+  // Ctrl-C and Ctrl-D leave this process without anything to do.
+  const answer = await Promise.race([asked, once(process, 'beforeExit')]);
+  if (typeof answer === 'string') return answer;
+  process.stderr.write('\n');
+  return undefined;
 }
 
 export interface Column {
