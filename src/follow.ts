@@ -29,7 +29,7 @@ export async function triggersOf(connection: Connection, loop: LoopName): Promis
         \`trigger_name\` AS \`name\`, \`action_statement\` AS \`body\`
       FROM \`information_schema\`.\`triggers\`
       WHERE \`trigger_name\` IN (${TRIGGERS.map(trigger => quoteText(`${loop.table}_${trigger}`)).join(', ')})
-        AND \`action_statement\` LIKE '${TRIGGER_LABEL}:%' AND LOCATE(${quoteText(` ${qualifiedName(loop)} `)}, \`action_statement\`) > 0
+        AND \`action_statement\` LIKE '${TRIGGER_LABEL}:%' AND LOCATE(${quoteText(bare(` ${qualifiedName(loop)} `))}, REPLACE(\`action_statement\`, '\`', '')) > 0
       ORDER BY \`event_object_schema\`, \`event_object_table\`, \`trigger_name\``,
   );
   return (rows as { database: string; table: string; name: string; body: string }[]).map(
@@ -41,11 +41,16 @@ export async function triggersOf(connection: Connection, loop: LoopName): Promis
   );
 }
 
+/** Less its backticks: MySQL, asked for a body, has one where two stand in a name. */
+function bare(sql: string): string {
+  return sql.replaceAll('`', '');
+}
+
 /** Whether these triggers are what {@link followStatements} makes. */
 export function isUpToDate(following: Following, triggers: readonly FollowTrigger[]): boolean {
   return TRIGGERS.every(trigger => {
     const installed = triggers.find(one => one.trigger === trigger);
-    return installed !== undefined && createTrigger(following, trigger).endsWith(`\n${installed.body}`);
+    return installed !== undefined && bare(createTrigger(following, trigger)).endsWith(`\n${bare(installed.body)}`);
   });
 }
 

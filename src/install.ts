@@ -1,6 +1,7 @@
 import type { Connection } from 'mysql2/promise';
 import { type Account, parseAccount, quoteAccount } from './account.js';
 import { DoLoopError, explained } from './errors.js';
+import { triggersOf } from './follow.js';
 import { DEFAULT_ID_TYPE, parseIdType } from './id-type.js';
 import { type AnyConnection, type AnyPool, isPool, type MySqlError, promised, run } from './mysql.js';
 import { type LoopName, parseLoopName, qualifiedName, quoteText } from './names.js';
@@ -357,7 +358,8 @@ export interface DropOptions {
 /**
  * Takes a loop's procedures away, and with `table` its rows, too.
  *
- * @throws {DoLoopError} `NO_LOOP` if there is none of that name; a table that is no loop is never dropped.
+ * @throws {DoLoopError} `NO_LOOP` if there is none of that name; a table that is no loop is never dropped. `REFUSED` for
+ * one that follows another table: its triggers would make the writes there fail.
  */
 export async function drop(
   target: AnyPool | AnyConnection,
@@ -376,6 +378,14 @@ export async function drop(
       }
       if (columns.length > 0 && !isLoop) {
         throw new DoLoopError('REFUSED', `table: ${name.database}.${name.table} is no loop, and was not dropped`);
+      }
+      const [followed] = withTable ? await triggersOf(connection, name) : [];
+      if (followed) {
+        throw new DoLoopError(
+          'REFUSED',
+          `table: ${name.database}.${name.table} follows ${followed.on.database}.${followed.on.table}, where all writes would ` +
+            `fail; \`npx doloop follow ${name.database}.${name.table} --drop\` ends that`,
+        );
       }
       for (const { procedure } of installed) {
         await run(connection, `DROP PROCEDURE IF EXISTS ${qualifiedName(name, `_${procedure}`)}`);

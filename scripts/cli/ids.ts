@@ -1,5 +1,6 @@
 /** Ids as people and programs read and write them, one a line: what is written can be read again, whatever their type. */
 import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import type { LoopId } from '../../src/index.js';
 import { understood } from './command.js';
 
@@ -35,26 +36,29 @@ export function parseId(text: string): string {
   });
 }
 
-/** The ids of standard input, one a line, in pieces of so many; empty lines are none. The signal ends it early. */
-export async function* idsOf(
-  input: NodeJS.ReadableStream,
-  perPiece: number,
-  signal?: AbortSignal,
-): AsyncGenerator<string[]> {
+/**
+ * The ids of standard input, one a line, in pieces of so many; empty lines are none. The signal ends it early. However it
+ * ends, the input is closed: it would keep the process alive.
+ */
+export async function* idsOf(input: Readable, perPiece: number, signal?: AbortSignal): AsyncGenerator<string[]> {
   let piece: string[] = [];
   let problem: Error | undefined;
   input.once('error', error => {
     problem = new Error(`ids: cannot be read: ${error.message}`, { cause: error }); // to readline this is an end
   });
   const lines = createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY, ...(signal && { signal }) });
-  for await (const line of lines) {
-    if (line === '') continue;
-    piece.push(parseId(line));
-    if (piece.length === perPiece) {
-      yield piece;
-      piece = [];
+  try {
+    for await (const line of lines) {
+      if (line === '') continue;
+      piece.push(parseId(line));
+      if (piece.length === perPiece) {
+        yield piece;
+        piece = [];
+      }
     }
+    if (problem) throw problem;
+    if (piece.length > 0) yield piece;
+  } finally {
+    input.destroy();
   }
-  if (problem) throw problem;
-  if (piece.length > 0) yield piece;
 }
