@@ -23,34 +23,31 @@ export interface FollowTrigger {
 
 /** The triggers by which a loop, named with its database, follows tables: those that this account may see (TRIGGER). */
 export async function triggersOf(connection: Connection, loop: LoopName): Promise<FollowTrigger[]> {
-  const { rows } = await run(
+  const named = await run(
     connection,
-    `SELECT \`event_object_schema\` AS \`database\`, \`event_object_table\` AS \`table\`,
-        \`trigger_name\` AS \`name\`, \`action_statement\` AS \`body\`
+    `SELECT \`trigger_schema\` AS \`database\`, \`event_object_table\` AS \`table\`, \`trigger_name\` AS \`name\`
       FROM \`information_schema\`.\`triggers\`
       WHERE \`trigger_name\` IN (${TRIGGERS.map(trigger => quoteText(`${loop.table}_${trigger}`)).join(', ')})
-        AND \`action_statement\` LIKE '${TRIGGER_LABEL}:%' AND LOCATE(${quoteText(bare(` ${qualifiedName(loop)} `))}, REPLACE(\`action_statement\`, '\`', '')) > 0
-      ORDER BY \`event_object_schema\`, \`event_object_table\`, \`trigger_name\``,
+      ORDER BY \`trigger_schema\`, \`event_object_table\`, \`trigger_name\``,
   );
-  return (rows as { database: string; table: string; name: string; body: string }[]).map(
-    ({ database, table, name, body }) => ({
-      trigger: name.slice(loop.table.length + 1) as Trigger,
-      on: { database, table },
-      body,
-    }),
-  );
+  const triggers: FollowTrigger[] = [];
+  for (const { database, table, name } of named.rows as { database: string; table: string; name: string }[]) {
+    // information_schema has the body, too, but MySQL garbles some names there.
+    const { rows } = await run(connection, `SHOW CREATE TRIGGER ${qualifiedName({ database, table: name })}`);
+    const body = BODY.exec((rows[0]!['SQL Original Statement'] as string | null) ?? '')?.[1];
+    if (!body?.includes(` ${qualifiedName(loop)} `)) continue;
+    triggers.push({ trigger: name.slice(loop.table.length + 1) as Trigger, on: { database, table }, body });
+  }
+  return triggers;
 }
 
-/** Less its backticks: MySQL, asked for a body, has one where two stand in a name. */
-function bare(sql: string): string {
-  return sql.replaceAll('`', '');
-}
+const BODY = new RegExp(`FOR EACH ROW\\s+(${TRIGGER_LABEL}: .*)$`, 's');
 
 /** Whether these triggers are what {@link followStatements} makes. */
 export function isUpToDate(following: Following, triggers: readonly FollowTrigger[]): boolean {
   return TRIGGERS.every(trigger => {
     const installed = triggers.find(one => one.trigger === trigger);
-    return installed !== undefined && bare(createTrigger(following, trigger)).endsWith(`\n${bare(installed.body)}`);
+    return installed !== undefined && createTrigger(following, trigger).endsWith(`\n${installed.body}`);
   });
 }
 
