@@ -10,15 +10,15 @@ import { Command, CommanderError } from 'commander';
 import { VERSION } from '../src/render.js';
 import { addCalls } from './cli/calls.js';
 import { examples, Interrupted, UsageError } from './cli/command.js';
-import { addMetrics } from './cli/metrics.js';
 import { addDoctor } from './cli/doctor.js';
 import { addFill } from './cli/fill.js';
 import { addFollow } from './cli/follow.js';
+import { addMetrics } from './cli/metrics.js';
 import { addSetup } from './cli/setup.js';
 import { addStats } from './cli/stats.js';
 import { tell } from './cli/terminal.js';
-import { addWork } from './cli/work.js';
 import { addWatch } from './cli/watch.js';
+import { addWork } from './cli/work.js';
 
 const program = new Command('doloop')
   .description('Loops, which keep millions of things fresh, on MySQL and MariaDB.')
