@@ -1,6 +1,6 @@
 /** How far a long command is: as a bar on a terminal, else in a line now and then; on standard error either way. */
 import cliProgress from 'cli-progress';
-import { count, isLively, paint } from './terminal.js';
+import { count, duration, isLively, paint } from './terminal.js';
 
 export interface Progress {
   /** So many more are done. */
@@ -27,7 +27,7 @@ export function startProgress(what: string, unit: string, total?: number): Progr
       `${count(done)}${total === undefined ? '' : ` of about ${count(Math.max(total, done))}`} ${unit}`,
       `${count(Math.round(rate))}/s`,
     ];
-    if (total !== undefined && total > done && rate > 0) parts.push(`${timeLeft((total - done) / rate)} left`);
+    if (total !== undefined && total > done && rate > 0) parts.push(`${duration((total - done) / rate)} left`);
     return parts.join(', ');
   };
   if (isLively(process.stderr)) {
@@ -60,11 +60,4 @@ export function startProgress(what: string, unit: string, total?: number): Progr
     },
     stop: () => {},
   };
-}
-
-/** For people: 45 s, 3 min, 2 h 5 min. */
-function timeLeft(seconds: number): string {
-  if (seconds < 100) return `${Math.ceil(seconds)} s`;
-  const minutes = Math.round(seconds / 60);
-  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
