@@ -50,8 +50,8 @@ const starts = process.env.MYSQL_URL ? [() => openServer()] : KINDS.map(kind => 
 for (const start of files.length > 0 ? starts : []) {
   const server = await start();
   try {
-    const { kind, version, url, console } = server;
-    process.env.DOLOOP_TEST_SERVER = JSON.stringify({ kind, version, url, console });
+    const { kind, version, url, console, dump } = server;
+    process.env.DOLOOP_TEST_SERVER = JSON.stringify({ kind, version, url, console, dump });
     summary.push(await runFiles(`${NAMES[kind]} ${version}`, files));
   } finally {
     await server.stop();

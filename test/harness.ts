@@ -23,6 +23,8 @@ export const server = JSON.parse(process.env.DOLOOP_TEST_SERVER ?? 'null') as {
   url: string;
   /** Runs the server's own console as root; its other arguments go behind. */
   console?: string[];
+  /** The same for its dump program. */
+  dump?: string[];
 };
 assert.ok(server, 'run the tests with `npm test`: it brings the servers');
 

@@ -40,11 +40,15 @@ const evaluate = (path: string, code: string) => run(path, process.execPath, '--
 
 suite('the package', () => {
   const installed = project('installed', ...Object.keys(manifest.dependencies));
-  const modules = readdirSync(join(root, 'src')).map(name => name.replace(/\.ts$/, ''));
+  const modules = readdirSync(join(root, 'src'))
+    .filter(name => name.endsWith('.ts'))
+    .map(name => name.replace(/\.ts$/, ''));
   const sql = readdirSync(join(root, 'sql'));
 
   test('has the client, the SQL and the command, and no tests, demo, servers or tools', () => {
-    const commands = readdirSync(join(root, 'scripts', 'cli')).map(name => `cli/${name.replace(/\.ts$/, '')}`);
+    const commands = readdirSync(join(root, 'scripts/cli'), { recursive: true, encoding: 'utf8' })
+      .filter(name => name.endsWith('.ts'))
+      .map(name => `cli/${name.replace(/\.ts$/, '')}`);
     const program = ['doloop', 'connect', ...commands].map(name => `dist/scripts/${name}`);
     const compiled = [...modules.map(name => `dist/src/${name}`), ...program];
     assert.deepEqual(
