@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, connect as dial, type Socket } from 'node:net';
-import { type TestContext, test } from 'node:test';
+import { after, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, database, fill, makeAccount, makeDatabase, makeLoop, type RowValues, rows } from './harness.js';
 import { BIN, doloop, ended, environment, failed, NOWHERE, serverUrl } from './run-doloop.js';
@@ -12,6 +12,8 @@ const root = await connect();
 /** To come, whenever this is run. */
 const FUTURE = 4_000_000_000;
 const DAY = 86_400;
+/** For what would never end if it were broken. */
+const SOON = { timeout: 60_000 };
 
 async function now(): Promise<number> {
   return (await rows(root, 'SELECT UNIX_TIMESTAMP() AS now'))[0]!.now as number;
@@ -117,10 +119,10 @@ test('stats, watch and metrics need EXECUTE and nothing else; metrics finds the 
     ],
   );
   assert.match((await doloop(['stats', 'b_loop'], env)).stdout, /: 2 ids, 1 to 2\n/);
-  const child = spawn(process.execPath, [BIN, 'watch', 'b_loop', '--json'], { env: environment(env) });
-  await once(child.stdout.setEncoding('utf8'), 'data');
+  const { child, end, until } = start(['watch', 'b_loop', '--json'], env);
+  await until('stdout', /"total":2,/);
   child.kill();
-  assert.equal((await ended(child)).signal, 'SIGTERM');
+  assert.deepEqual(await end.then(({ signal, stderr: said }) => [signal, said]), ['SIGTERM', '']);
 });
 
 /** A way to the server that can be closed, which cuts what goes on there, and opened again; where it leads to. */
@@ -150,9 +152,10 @@ async function makeWay(t: TestContext): Promise<{ url: string; open: () => Promi
   return { url: url.href, open, close };
 }
 
-/** Starts the script, and lets what it says be waited for. */
-function start(args: string[], url = serverUrl({ database })) {
-  const child = spawn(process.execPath, [BIN, ...args], { env: environment({ MYSQL_URL: url }) });
+/** Starts the script, which ends with the tests at the latest, and lets what it says be waited for. */
+function start(args: string[], env = { MYSQL_URL: serverUrl({ database }) }) {
+  const child = spawn(process.execPath, [BIN, ...args], { env: environment(env) });
+  after(() => child.kill('SIGKILL'));
   const end = ended(child);
   const said = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const) {
@@ -161,11 +164,11 @@ function start(args: string[], url = serverUrl({ database })) {
     });
   }
   const until = async (name: 'stdout' | 'stderr', pattern: RegExp): Promise<RegExpExecArray> => {
-    for (;;) {
+    for (const deadline = Date.now() + 60_000; ; await sleep(20)) {
       const found = pattern.exec(said[name]);
       if (found) return found;
-      assert.equal(child.exitCode ?? child.signalCode, null, `it ended with ${JSON.stringify(said)}`);
-      await sleep(20);
+      const goesOn = child.exitCode === null && child.signalCode === null && Date.now() < deadline;
+      assert.ok(goesOn, `it has said no ${pattern}: ${JSON.stringify(said)}`);
     }
   };
   return { child, end, until };
@@ -201,8 +204,8 @@ test('watch and metrics --listen bear a server that goes away and comes back, an
   const { table, loop } = await makeLoop(root);
   await loop.add([1, 2]);
   const way = await makeWay(t);
-  const watch = start(['watch', table, '--json', '--interval', '1'], way.url);
-  const metrics = start(['metrics', '--listen', '0'], way.url);
+  const watch = start(['watch', table, '--json', '--interval', '1'], { MYSQL_URL: way.url });
+  const metrics = start(['metrics', '--listen', '0'], { MYSQL_URL: way.url });
   const [, url] = await metrics.until('stderr', /^doloop: (http:\/\/127\.0\.0\.1:\d+\/metrics)\n$/);
   await watch.until('stdout', /"total":2,/);
   assert.equal((await fetch(url!)).status, 200);
@@ -231,7 +234,7 @@ test('watch and metrics --listen bear a server that goes away and comes back, an
   }
 });
 
-test('watch and metrics --listen end at once by a signal, though the server does not answer', async () => {
+test('watch and metrics --listen end at once by a signal, though the server does not answer', SOON, async () => {
   const { table } = await makeLoop(root);
   const runs = [start(['watch', table, '--json', '--interval', '1']), start(['metrics', table, '--listen', '0'])];
   await runs[0]!.until('stdout', /\n/);
@@ -257,7 +260,7 @@ async function waiting(): Promise<number> {
   return found.length;
 }
 
-test('who reads the lines of watch may stop', async () => {
+test('who reads the lines of watch may stop', SOON, async () => {
   const { table } = await makeLoop(root);
   const { child, end, until } = start(['watch', table, '--json', '--interval', '1']);
   await until('stdout', /\n/);
