@@ -1,7 +1,7 @@
 /** What the doctor's checks look at, and what they answer. */
 import { type Account, quoteAccount } from '../../../src/account.js';
 import { qualifiedName } from '../../../src/names.js';
-import { many, shownLoop } from '../terminal.js';
+import { shownLoop } from '../terminal.js';
 import type { Facts } from './facts.js';
 
 /** `problem`: calls fail or ids may be lost. `warning`: it works, but; or this account may not see whether it does. */
@@ -57,18 +57,4 @@ function inShell(word: string): string {
 export function shownAccount(account: Account): string {
   const { user, host } = account;
   return [user, host].every(part => /^[\w.%:/-]+$/.test(part)) ? `${user}@${host}` : quoteAccount(account);
-}
-
-const UNITS: [name: string, seconds: number][] = [
-  ['year', 365 * 86400],
-  ['day', 86400],
-  ['hour', 3600],
-  ['minute', 60],
-  ['second', 1],
-];
-
-/** 7 days: how long it is, in the largest unit that fits. */
-export function duration(seconds: number): string {
-  const [unit, size] = UNITS.find(([, size]) => seconds >= size) ?? UNITS.at(-1)!;
-  return many(Math.floor(seconds / size), unit);
 }

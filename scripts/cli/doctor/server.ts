@@ -1,8 +1,8 @@
 /** Checks of the server. */
 import { run } from '../../../src/mysql.js';
-import { many } from '../terminal.js';
+import { duration, many } from '../terminal.js';
 import type { Facts } from './facts.js';
-import { duration, type Found, ok, problem, warning } from './finding.js';
+import { type Found, ok, problem, warning } from './finding.js';
 
 const isOn = (value: string | undefined) => value !== undefined && !/^(off|0|)$/i.test(value);
 

@@ -3,9 +3,9 @@ import { DEFAULT_ID_TYPE, type IdType, parseIdType } from '../../../src/id-type.
 import { run } from '../../../src/mysql.js';
 import { qualifiedName, quoteName } from '../../../src/names.js';
 import { columnDefinitions } from '../../../src/render.js';
-import { many, shownLoop } from '../terminal.js';
+import { duration, many, shownLoop } from '../terminal.js';
 import { type Column, type Facts, failures, type Key } from './facts.js';
-import { alter, create, duration, type Found, ok, problem, warning } from './finding.js';
+import { alter, create, type Found, ok, problem, warning } from './finding.js';
 
 const TIMES = ['last_updated', 'lock_until'];
 const PICKING = 'lock_until, last_updated';
