@@ -501,9 +501,9 @@ test('a transaction open for long is a warning, mended by KILL', async t => {
   await lookUntil(table, later, all => !all.some(mine));
 });
 
-/** What it finds once it is so: the server's list of transactions is some tenths of a second old. */
+/** What it finds once it is so: the server makes its list of transactions anew when nobody has read it for 0.1 s. */
 async function lookUntil(table: string, session: Connection, isSo: (found: Finding[]) => boolean): Promise<Finding[]> {
-  for (const deadline = Date.now() + 10_000; ; await sleep(50)) {
+  for (const deadline = Date.now() + 10_000; ; await sleep(150)) {
     const found = await look(table, session);
     if (isSo(found)) return found;
     assert.ok(Date.now() < deadline, JSON.stringify(found));
