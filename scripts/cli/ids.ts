@@ -4,14 +4,21 @@ import type { Readable } from 'node:stream';
 import type { LoopId } from '../../src/index.js';
 import { understood } from './command.js';
 
-/** What can't stand for itself: nothing at all, control characters, blanks at an end, or what looks like JSON. */
-const NEEDS_QUOTES = /^$|^"|^\s|\s$|\p{C}/u;
+/** What some program may take for the end of a line, or a terminal for a command. */
+const UNSEEN = /[\p{C}\p{Zl}\p{Zp}]/gu;
+/** What can't stand for itself: nothing at all, blanks at an end, what looks like JSON, or has such characters. */
+const NEEDS_QUOTES = new RegExp(`^$|^"|^\\s|\\s$|${UNSEEN.source}`, 'u');
 
 /** An id as one line of text: binary ones in hexadecimal; text that can't stand for itself as a JSON string. */
 export function formatId(id: LoopId): string {
   if (Buffer.isBuffer(id)) return id.toString('hex');
   const text = String(id);
-  return NEEDS_QUOTES.test(text) ? JSON.stringify(text) : text;
+  return NEEDS_QUOTES.test(text) ? JSON.stringify(text).replaceAll(UNSEEN, escaped) : text;
+}
+
+function escaped(character: string): string {
+  const units = Array.from({ length: character.length }, (_, i) => character.charCodeAt(i));
+  return units.map(unit => `\\u${unit.toString(16).padStart(4, '0')}`).join('');
 }
 
 /** An id as JSON: what no JSON number holds exactly is a string, binary ones in hexadecimal. */
