@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DoLoop } from '../src/index.js';
-import { connect, contents, database, makeAccount, makeDatabase, makeLoop, rows } from './harness.js';
+import { connect, contents, database, makeAccount, makeDatabase, makeLoop, rows, waitsForRow } from './harness.js';
 import { BIN, doloop, done, ended, environment, failed, NOWHERE, serverUrl } from './run-doloop.js';
 
 const root = await connect();
@@ -144,14 +144,13 @@ test('--prune removes nothing where nothing was read: rather a slip than what wa
   assert.deepEqual(await idsOf(table), [1]);
 });
 
-/** Until somebody waits for a lock in a transaction. */
+/** Until somebody waits for a row. */
 async function untilWaiting(): Promise<void> {
-  const waiting = `SELECT COUNT(*) AS n FROM information_schema.innodb_trx AS trx
-    JOIN information_schema.processlist AS process ON process.id = trx.trx_mysql_thread_id
-    WHERE trx.trx_state = 'LOCK WAIT' AND process.db = '${database}'`;
-  for (let i = 0; (await rows(root, waiting))[0]!.n === 0; i += 1) {
-    assert.ok(i < 50, 'nobody waits');
-    await sleep(150); // looked at more often, it is as it was before
+  const sessions = `SELECT id FROM information_schema.processlist WHERE db = '${database}'`;
+  const waits = async () => waitsForRow(...(await rows(root, sessions)).map(row => Object.values(row)[0] as number));
+  for (let tries = 200; !(await waits()); tries -= 1) {
+    assert.notEqual(tries, 0, 'nobody waits');
+    await sleep(50);
   }
 }
 

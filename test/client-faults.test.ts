@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import mysql, { type Connection, type Pool, type PoolOptions } from 'mysql2/promise';
 import { DoLoop } from '../src/index.js';
 import type { MySqlError } from '../src/mysql.js';
-import { connect, contents, inTransaction, makeLoop, makePool, rows, standIn } from './harness.js';
+import { connect, contents, inTransaction, makeLoop, makePool, rows, standIn, waitsForRow } from './harness.js';
 
 const connection = await connect();
 
@@ -44,12 +44,7 @@ const isGone = (id: number) =>
     (await rows(connection, 'SHOW PROCESSLIST')).every(({ Id }) => Id !== id),
   );
 
-const waitsForRow = (id: number) =>
-  until(`connection ${id} waits for a row`, async () => {
-    // information_schema.innodb_trx would be a copy, as old as it is often asked for.
-    const [{ Status }] = (await rows(connection, 'SHOW ENGINE INNODB STATUS')) as [{ Status: string }];
-    return Status.split('---TRANSACTION').some(one => one.includes(`thread id ${id},`) && one.includes('LOCK WAIT'));
-  });
+const untilItWaitsForRow = (id: number) => until(`connection ${id} waits for a row`, () => waitsForRow(id));
 
 const waitsForTable = (id: number) =>
   until(`connection ${id} waits for the table`, async () =>
@@ -189,7 +184,7 @@ suite('deadlocks', () => {
     await new DoLoop(heavy, table).did(2);
     const waiting = call(table);
     waiting.catch(() => {});
-    await waitsForRow(await id());
+    await untilItWaitsForRow(await id());
     await new DoLoop(heavy, table).did(1);
     await heavy.commit();
     return waiting;
@@ -236,7 +231,7 @@ suite('calls that are killed', () => {
     const pool = single();
     const id = await thread(pool);
     const call = new DoLoop(pool, table).did([1, 2]);
-    await waitsForRow(id);
+    await untilItWaitsForRow(id);
     await connection.query(`KILL CONNECTION ${id}`);
     await letGo();
     assert.equal(await call, 2);
@@ -249,7 +244,7 @@ suite('calls that are killed', () => {
     own.on('error', () => {});
     const id = await thread(own);
     const call = rejection(new DoLoop(own, table).did([1, 2]));
-    await waitsForRow(id);
+    await untilItWaitsForRow(id);
     await connection.query(`KILL CONNECTION ${id}`);
     assert.equal((await call).code, 'PROTOCOL_CONNECTION_LOST');
     await letGo();
@@ -260,7 +255,7 @@ suite('calls that are killed', () => {
     const pool = single();
     const id = await thread(pool);
     const call = rejection(new DoLoop(pool, table).did([1, 2]));
-    await waitsForRow(id);
+    await untilItWaitsForRow(id);
     await connection.query(`KILL QUERY ${id}`);
     assert.equal((await call).errno, 1317);
     await isGone(id);
@@ -291,7 +286,7 @@ suite('calls that are killed', () => {
     const own = await connect();
     const id = await thread(own);
     const call = rejection(new DoLoop(own, table).did([1, 2]));
-    await waitsForRow(id);
+    await untilItWaitsForRow(id);
     await connection.query(`KILL QUERY ${id}`);
     assert.equal((await call).errno, 1317);
     assert.equal(await thread(own), id);
@@ -308,7 +303,7 @@ suite('calls that are killed', () => {
     const loop = new DoLoop(pool, table);
     const id = await thread(pool);
     const calls = [loop.did([1, 2]), ...[3, 4, 5].map(id => loop.add(id))];
-    await waitsForRow(id);
+    await untilItWaitsForRow(id);
     await connection.query(`KILL CONNECTION ${id}`);
     await letGo();
     assert.deepEqual(await Promise.all(calls), [2, 1, 1, 1]);

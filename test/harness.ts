@@ -159,6 +159,16 @@ export async function inTransaction(connection: Connection | Pool): Promise<bool
   return (serverStatus & 1) !== 0;
 }
 
+/**
+ * Whether one of these sessions waits for a row that another has locked. (information_schema.innodb_trx would be a copy,
+ * which grows old as long as anybody asks for it often.)
+ */
+export async function waitsForRow(...threadIds: number[]): Promise<boolean> {
+  const [{ Status: status }] = (await rows(root, 'SHOW ENGINE INNODB STATUS')) as [{ Status: string }];
+  const waiting = status.split('---TRANSACTION').filter(one => one.includes('LOCK WAIT'));
+  return threadIds.some(id => waiting.some(one => one.includes(`thread id ${id},`)));
+}
+
 /** Runs statements in the server's own console; its output, with what it says of errors in between. */
 export function inConsole(args: string[], input: string): string {
   assert.ok(server.console, "the server's console is not installed");

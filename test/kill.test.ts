@@ -8,7 +8,17 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection } from 'mysql2/promise';
 import type { Procedure } from '../src/render.js';
-import { callProcedure, connect, contents, inTransaction, makeLoop, type Row, rows, server } from './harness.js';
+import {
+  callProcedure,
+  connect,
+  contents,
+  inTransaction,
+  makeLoop,
+  type Row,
+  rows,
+  server,
+  waitsForRow,
+} from './harness.js';
 
 const observer = await connect({ multipleStatements: true });
 const { table } = await makeLoop(observer);
@@ -217,16 +227,15 @@ for (const max of [1, 5, 100, 1000]) {
   });
 }
 
-/** Resolves when the session waits for a lock of any kind. The server tells news of rows every 0.1 s. */
+/** Resolves when the session waits for a lock of any kind. */
 async function waiting(session: Connection): Promise<void> {
   const states = `
     SELECT CONVERT(state USING utf8mb4) AS state FROM information_schema.processlist
-      WHERE id = ${session.threadId} AND command = 'Query' AND state REGEXP 'lock|wait|flush|backup'
-    UNION ALL
-    SELECT 'row' FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = ${session.threadId} AND trx_state = 'LOCK WAIT'`;
-  for (let tries = 200; (await rows(observer, states)).length === 0; tries -= 1) {
+      WHERE id = ${session.threadId} AND command = 'Query' AND state REGEXP 'lock|wait|flush|backup'`;
+  const waits = async () => (await rows(observer, states)).length > 0 || waitsForRow(session.threadId);
+  for (let tries = 200; !(await waits()); tries -= 1) {
     assert.notEqual(tries, 0, 'the session does not wait');
-    await sleep(110);
+    await sleep(50);
   }
 }
 

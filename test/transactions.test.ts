@@ -3,7 +3,7 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection } from 'mysql2/promise';
 import { DoLoop } from '../src/index.js';
-import { connect, contents, isolation, makeLoop, makePool, rows } from './harness.js';
+import { connect, contents, isolation, makeLoop, makePool, rows, waitsForRow } from './harness.js';
 
 const observer = await connect();
 await observer.query('SET innodb_lock_wait_timeout = 10');
@@ -290,13 +290,11 @@ test('a get in a transaction goes by the loop as it is now, not as it was when t
   assert.deepEqual(await ids(session, 9), [2, 6, 4]);
 });
 
-/** Resolves when the session waits for a lock of another. The server tells no news more often than every 0.1 s. */
+/** Resolves when the session waits for a lock of another. */
 async function waiting(threadId: number): Promise<void> {
-  const trx = `information_schema.innodb_trx WHERE trx_mysql_thread_id = ${threadId}`;
-  const states = async () => (await rows(observer, `SELECT trx_state AS state FROM ${trx}`)).map(({ state }) => state);
-  for (let tries = 50; !(await states()).includes('LOCK WAIT'); tries -= 1) {
+  for (let tries = 200; !(await waitsForRow(threadId)); tries -= 1) {
     assert.notEqual(tries, 0, 'the session does not wait');
-    await sleep(110);
+    await sleep(50);
   }
 }
 
