@@ -5,6 +5,7 @@ import { DoLoopError } from './errors.js';
 import type { LoopId } from './ids.js';
 import type { DoLoop } from './loop.js';
 import type { MySqlError } from './mysql.js';
+import { type Check, isDuration, isFlag, isFunction, isSeconds, isSignal, isSome } from './options.js';
 import type { Procedure } from './render.js';
 
 export interface BatchesOptions<Id> {
@@ -23,6 +24,16 @@ export interface BatchesOptions<Id> {
   /** Told what happens, for logs and metrics. If it throws, that ends it, and is the error. */
   onEvent?: (event: WorkEvent<Id>) => void;
 }
+
+export const OF_BATCHES: Record<keyof BatchesOptions<unknown>, Check> = {
+  maxIds: isSome,
+  lockFor: isDuration,
+  minLoopTime: isSeconds,
+  pollInterval: isDuration,
+  once: isFlag,
+  signal: isSignal,
+  onEvent: isFunction,
+};
 
 /** What happens, by its `type`. */
 export type WorkEvent<Id> =

@@ -1,13 +1,14 @@
 import type { Connection, Pool } from 'mysql2/promise';
 import { Batch } from './batch.js';
-import { type BatchesOptions, batches } from './batches.js';
+import { type BatchesOptions, batches, OF_BATCHES } from './batches.js';
 import { type Argument, asOne, call, settle, use, type Work } from './call.js';
 import { explained } from './errors.js';
 import { chunk, type Ids, idsToJson, type LoopId, shown } from './ids.js';
 import { type Answer, type AnyConnection, type AnyPool, isPool, type MySqlError, promised, run } from './mysql.js';
 import { type LoopName, parseLoopName, qualifiedName } from './names.js';
+import { checked, given, isCount, isDuration, isFlag, isLease, isOffset, isSeconds, isThresholds } from './options.js';
 import type { Procedure } from './render.js';
-import { type BatchWorkOptions, type Handler, type WorkOptions, type WorkSummary, work } from './work.js';
+import { type BatchWorkOptions, type Handler, OF_WORK, type WorkOptions, type WorkSummary, work } from './work.js';
 
 export interface DryRun {
   /** Answer as if, and change nothing. @default false */
@@ -122,8 +123,6 @@ export interface Stats<Id> {
 
 /** Text below this length fits any server's max_allowed_packet that is good for anything. */
 const SMALL_BYTES = 16_384;
-
-const SECONDS = 2_147_483_647;
 
 /**
  * A loop: the ids of things to be updated again and again, the stalest first. Its procedures, made by `doloop create`,
@@ -397,96 +396,6 @@ function compareIds(a: LoopId, b: LoopId): number {
   if (Buffer.isBuffer(a) && Buffer.isBuffer(b)) return Buffer.compare(a, b);
   return a < b ? -1 : 1;
 }
-
-type Check = (name: string, value: unknown) => void;
-
-/** Checks each option that is given; what is missing, or undefined, is null: the procedure's default. */
-function checked<Name extends string>(options: object, checks: Record<Name, Check>): Record<Name, Argument> {
-  if (typeof options !== 'object' || options === null)
-    throw new TypeError(`options: ${shown(options)} is not an object`);
-  for (const name of Object.keys(options)) {
-    if (!Object.hasOwn(checks, name)) {
-      throw new TypeError(`options: ${name} is none of ${Object.keys(checks).join(', ')}`);
-    }
-  }
-  const values = {} as Record<Name, Argument>;
-  for (const name of Object.keys(checks) as Name[]) {
-    const value = (options as Record<Name, unknown>)[name] ?? null;
-    if (value !== null) checks[name](name, value);
-    values[name] = value as Argument;
-  }
-  return values;
-}
-
-/** The options that are given, checked. */
-function given<Options extends object>(options: Options, checks: Record<keyof Options, Check>): Options {
-  checked(options, checks as Record<string, Check>);
-  return Object.fromEntries(
-    Object.entries(options).filter(([, value]) => value !== undefined && value !== null),
-  ) as Options;
-}
-
-const isFlag: Check = (name, value) => {
-  if (typeof value !== 'boolean') throw new TypeError(`${name}: ${shown(value)} is not true or false`);
-};
-
-function isWhole(low: number, high: number, what: string): Check {
-  return (name, value) => {
-    if (typeof value !== 'number') throw new TypeError(`${name}: ${shown(value)} is not a number`);
-    if (!Number.isInteger(value) || value < low || value > high) {
-      throw new RangeError(`${name}: ${value} is not ${what}`);
-    }
-  };
-}
-
-const secondsFrom = (low: number): Check => isWhole(low, SECONDS, `a number of seconds from ${low} to ${SECONDS}`);
-const isOffset = secondsFrom(-SECONDS);
-const isSeconds = secondsFrom(0);
-const isDuration = secondsFrom(1);
-
-const { MIN_SAFE_INTEGER: MIN, MAX_SAFE_INTEGER: MAX } = Number;
-const isCount = isWhole(0, MAX, 'a whole number from 0 up');
-const isLease = isWhole(MIN, MAX, `a whole number from ${MIN} to ${MAX}`);
-
-const isSome = isWhole(1, MAX, 'a whole number from 1 up');
-
-const isThresholds: Check = (name, value) => {
-  if (!Array.isArray(value)) throw new TypeError(`${name}: ${shown(value)} is not an array of numbers of seconds`);
-  for (const threshold of value) isSeconds(name, threshold);
-};
-
-const isSignal: Check = (name, value) => {
-  if (!(value instanceof AbortSignal)) throw new TypeError(`${name}: ${shown(value)} is not an AbortSignal`);
-};
-
-const isFunction: Check = (name, value) => {
-  if (typeof value !== 'function') throw new TypeError(`${name}: ${shown(value)} is not a function`);
-};
-
-const isOnFailure: Check = (name, value) => {
-  if (value !== 'fail' && value !== 'unlock' && value !== 'leave') {
-    throw new TypeError(`${name}: ${shown(value)} is none of fail, unlock, leave`);
-  }
-};
-
-const OF_BATCHES = {
-  maxIds: isSome,
-  lockFor: isDuration,
-  minLoopTime: isSeconds,
-  pollInterval: isDuration,
-  once: isFlag,
-  signal: isSignal,
-  onEvent: isFunction,
-};
-
-const OF_WORK = {
-  ...OF_BATCHES,
-  batch: isFlag,
-  concurrency: isSome,
-  onFailure: isOnFailure,
-  retryIn: isSeconds,
-  gracePeriod: isSeconds,
-};
 
 /** The lease that guards a call: the one given, else the batch's own. An empty batch has none, and nothing to guard. */
 function leaseOf(ids: unknown, { lease }: Leased): number | null {

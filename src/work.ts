@@ -1,9 +1,10 @@
 import { setImmediate as othersTurn } from 'node:timers/promises';
 import type { Batch } from './batch.js';
-import { type BatchesOptions, milliseconds, Run } from './batches.js';
+import { type BatchesOptions, milliseconds, OF_BATCHES, Run } from './batches.js';
 import { Claim, type Claimant, type Outcome } from './claim.js';
-import type { LoopId } from './ids.js';
+import { type LoopId, shown } from './ids.js';
 import type { DoLoop } from './loop.js';
+import { type Check, isFlag, isSeconds, isSome } from './options.js';
 
 export interface WorkOptions<Id> extends BatchesOptions<Id> {
   /** Call the handler with each batch, rather than with each id: {@link BatchWorkOptions}. @default false */
@@ -23,6 +24,21 @@ export interface WorkOptions<Id> extends BatchesOptions<Id> {
   /** How many seconds handlers that run have left once the signal was given. @default 30 */
   gracePeriod?: number;
 }
+
+const isOnFailure: Check = (name, value) => {
+  if (value !== 'fail' && value !== 'unlock' && value !== 'leave') {
+    throw new TypeError(`${name}: ${shown(value)} is none of fail, unlock, leave`);
+  }
+};
+
+export const OF_WORK: Record<keyof WorkOptions<unknown>, Check> = {
+  ...OF_BATCHES,
+  batch: isFlag,
+  concurrency: isSome,
+  onFailure: isOnFailure,
+  retryIn: isSeconds,
+  gracePeriod: isSeconds,
+};
 
 /** The same, for a handler of batches. */
 export interface BatchWorkOptions<Id> extends Omit<WorkOptions<Id>, 'batch'> {
