@@ -24,6 +24,8 @@ export function explained(error: MySqlError, loop: LoopName): Error {
   switch (error.errno) {
     case 1305: // ER_SP_DOES_NOT_EXIST
     case 1146: // ER_NO_SUCH_TABLE
+      // Of a savepoint a procedure would have handled it, had a KILL not come.
+      if (error.message.startsWith('SAVEPOINT')) return error;
       return new DoLoopError('NO_LOOP', `${name} is no loop here; \`npx doloop create ${name}\` makes it`, {
         cause: error,
       });

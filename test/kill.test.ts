@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection } from 'mysql2/promise';
+import { wasKilled } from '../scripts/bench/soak-common.js';
 import type { Procedure } from '../src/render.js';
 import {
   callProcedure,
@@ -67,8 +68,6 @@ async function afterAll<T>(act: () => Promise<T>): Promise<T> {
     }
   }
 }
-
-const wasKilled = (error: unknown) => (error as { errno?: number }).errno === 1317;
 
 /** Makes a call; resolves to whether it was killed before it could answer. */
 function killed(call: Promise<unknown>): Promise<boolean> {

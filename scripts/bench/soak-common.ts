@@ -15,6 +15,12 @@ export interface Answer {
 export type Invoke = (procedure: Procedure, ...args: Argument[]) => Promise<Answer>;
 
 export const [DEADLOCK, KILLED, NO_SUCH_THREAD] = [1213, 1317, 1094];
+/**
+ * Whether a KILL ended a call: by its own error, or by one that the procedure would have handled (there is no savepoint;
+ * a transaction is open), since the server runs no handler for who was killed.
+ */
+export const wasKilled = (error: unknown) =>
+  [KILLED, 1568].includes(errnoOf(error)) || (errnoOf(error) === 1305 && /SAVEPOINT/.test((error as Error).message));
 export const errnoOf = (error: unknown) => (error as MySqlError).errno ?? 0;
 
 /** A whole number, from 0. */

@@ -13,13 +13,13 @@ import {
   FIRST,
   type Invoke,
   isWork,
-  KILLED,
   plainly,
   type Range,
   random,
   SIZE,
   type Soak,
   surely,
+  wasKilled,
 } from './soak-common.js';
 
 /** What may be done with ids by anyone. */
@@ -125,7 +125,7 @@ export class Worker {
     } catch (error) {
       const errno = errnoOf(error);
       if (errno === DEADLOCK && 'session' in this.by) tally.deadlocks.reached += 1;
-      if (errno === KILLED && this.killable) tally.killed[procedure] = (tally.killed[procedure] ?? 0) + 1;
+      if (wasKilled(error) && this.killable) tally.killed[procedure] = (tally.killed[procedure] ?? 0) + 1;
       else if (errno === DEADLOCK) tally.violation(`${procedure} deadlocks (1213)`, this.#name);
       else tally.violation(`${procedure} fails (${errno})`, `${this.#name}: ${(error as Error).message}`);
       if ('session' in this.by) await this.#lookAfter(this.by.session, `${procedure} (${errno})`);
@@ -320,10 +320,10 @@ export class Worker {
     } catch (error) {
       const errno = errnoOf(error);
       if (errno === DEADLOCK) tally.deadlocks.inTransactions += 1;
-      else if (errno !== KILLED || !this.killable)
+      else if (!wasKilled(error) || !this.killable)
         tally.violation(`${step} in a transaction fails (${errno})`, `${this.#name}: ${(error as Error).message}`);
       const { serverStatus } = await surely<ResultSetHeader>(connection, 'DO 0');
-      if (errno === KILLED && step !== 'BEGIN' && step !== 'END' && !(serverStatus & IN_TRANSACTION)) {
+      if (wasKilled(error) && step !== 'BEGIN' && step !== 'END' && !(serverStatus & IN_TRANSACTION)) {
         // A kill may come when a deadlock has rolled the transaction back, and before that is told.
         if (await this.#soak.hadDeadlock(connection.threadId)) tally.deadlocks.inTransactions += 1;
         else tally.violation("a kill ends the caller's transaction", `${this.#name}: ${step}`);
