@@ -74,7 +74,7 @@ function stopper(): AbortController {
 }
 
 async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 500; i += 1) {
+  for (let i = 0; i < 1500; i += 1) {
     if (await holds()) return;
     await sleep(20);
   }
