@@ -27,15 +27,19 @@ const program = new Command('doloop')
   .configureOutput({ outputError: text => tell(withoutSecrets(text.replace(/^error: /, ''))) })
   .addHelpText('after', examples('create user_loop', 'sql user_loop | mysql -D app', 'help create'));
 
+program.commandsGroup('Make loops, and take them away:');
 addSetup(program);
+program.commandsGroup('Work:');
 addWork(program);
-addCalls(program);
+addFill(program);
+addFollow(program);
+program.commandsGroup('Look after them:');
 addStats(program);
 addWatch(program);
 addMetrics(program);
 addDoctor(program);
-addFill(program);
-addFollow(program);
+program.commandsGroup('The procedures, for people:');
+addCalls(program);
 
 /** An argument that was not understood, as it is shown: a password may be in its value, behind -p, or in a URL. */
 function withoutSecrets(message: string): string {

@@ -617,6 +617,17 @@ test('--help of every command has its options and examples; the examples are no 
   assert.deepEqual([bare.code, bare.stdout, bare.stderr], [2, '', (await doloop(['--help'])).stdout]);
 });
 
+test('every command has a help with examples, and --json, but for sql, whose output is for machines', async () => {
+  const { stdout } = await doloop(['--help'], NOWHERE);
+  const commands = [...stdout.matchAll(/^ {2}(\w+) \[options\]/gm)].map(([, name]) => name!);
+  assert.ok(commands.includes('work') && commands.includes('check'));
+  for (const command of commands) {
+    const help = (await doloop([command, '--help'], NOWHERE)).stdout;
+    assert.match(help, new RegExp(`\\nExamples:\\n( {2}npx doloop ${command} .*\\n?)+$`), command);
+    assert.equal(/ --json /.test(help), command !== 'sql', command);
+  }
+});
+
 test('--version, of every command, is the one of the package', async () => {
   for (const args of [['--version'], ['create', '-V']]) {
     assert.deepEqual(await doloop(args, NOWHERE), done(`${version}\n`));
