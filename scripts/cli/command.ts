@@ -79,6 +79,8 @@ export function inDatabase({ config }: Connection, table: string): LoopName {
   return { ...name, database: name.database ?? config.database };
 }
 
+export const NO_DATABASE = 'no database was named: give --database NAME';
+
 /** Does the work on a connection, which is closed in the end. */
 export async function connected<T>(options: ConnectOptions, work: (connection: Connection) => Promise<T>): Promise<T> {
   const { url } = options;
@@ -93,55 +95,23 @@ export async function connected<T>(options: ConnectOptions, work: (connection: C
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-/** Does what is not to be left half done: the first signal lets it be finished, after which nothing else is begun. */
-export async function uninterrupted(
-  connection: Connection,
-  options: ConnectOptions,
-  work: () => Promise<void>,
-): Promise<void> {
-  let signal: NodeJS.Signals | undefined;
-  const listen = (how: 'on' | 'off') => {
-    for (const name of SIGNALS) process[how](name, onSignal);
-  };
-  const onSignal = async (name: NodeJS.Signals) => {
-    if (signal === undefined) {
-      signal = name;
-      tell('finishing what was begun; once more ends it at once');
-    } else {
-      listen('off');
-      // Left alone, MySQL would wait on for a lock, and drop a table when its user has long given up.
-      await connect(options)
-        .then(other => other.query(`KILL ${connection.threadId}`))
-        .catch(() => {});
-      process.kill(process.pid, name);
-    }
-  };
-  listen('on');
-  try {
-    await work();
-  } finally {
-    listen('off');
-  }
-  if (signal !== undefined) throw new Interrupted(signal);
-}
-
 /**
  * Does work that may go on for long until the first signal, which ends it gracefully by the AbortSignal; the next one
  * ends the process at once, after `last` was called.
  */
 export async function untilSignalled(
   work: (signal: AbortSignal) => Promise<void>,
-  last: () => void = () => {},
+  last: () => unknown = () => {},
 ): Promise<void> {
   const controller = new AbortController();
   let signal: NodeJS.Signals | undefined;
-  const onSignal = (name: NodeJS.Signals) => {
+  const onSignal = async (name: NodeJS.Signals) => {
     if (signal === undefined) {
       signal = name;
       controller.abort();
     } else {
       listen('off');
-      last();
+      await last();
       process.kill(process.pid, name);
     }
   };
@@ -155,6 +125,25 @@ export async function untilSignalled(
     listen('off');
   }
   if (signal !== undefined) throw new Interrupted(signal);
+}
+
+/** Does what is not to be left half done: the first signal lets it be finished, after which nothing else is begun. */
+export function uninterrupted(
+  connection: Connection,
+  options: ConnectOptions,
+  work: () => Promise<void>,
+): Promise<void> {
+  return untilSignalled(
+    signal => {
+      signal.addEventListener('abort', () => tell('finishing what was begun; once more ends it at once'));
+      return work();
+    },
+    // Left alone, MySQL would wait on for a lock, and drop a table when its user has long given up.
+    () =>
+      connect(options)
+        .then(other => other.query(`KILL ${connection.threadId}`))
+        .catch(() => {}),
+  );
 }
 
 /** A server that has not answered for so many seconds is taken for lost. */

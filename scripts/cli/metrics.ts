@@ -14,6 +14,7 @@ import {
   type Flags,
   lasting,
   loopNamed,
+  NO_DATABASE,
   understood,
   untilSignalled,
 } from './command.js';
@@ -81,8 +82,6 @@ const METRICS: Metric[] = [
     values: ({ took }) => took,
   },
 ];
-
-const NO_DATABASE = 'no database was named: give --database NAME';
 
 const wasUpdated = ({ stats: { total, neverUpdated } }: Look): boolean => total > neverUpdated;
 

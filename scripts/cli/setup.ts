@@ -11,6 +11,7 @@ import {
   type Flags,
   inDatabase,
   loopNamed,
+  NO_DATABASE,
   UsageError,
   understood,
   uninterrupted,
@@ -128,7 +129,7 @@ const COLUMNS: Column[] = [
 async function listLoops(options: Flags): Promise<void> {
   await connected(options, async connection => {
     const { database } = connection.config;
-    if (database === undefined) throw new Error('no database was named: give --database NAME');
+    if (database === undefined) throw new Error(NO_DATABASE);
     const loops = await list(connection);
     if (options.json) echo(JSON.stringify(loops.map(loop => ({ database, ...loop }))));
     else if (loops.length === 0) tell(`${database} has no loops`);

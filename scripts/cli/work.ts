@@ -12,6 +12,7 @@ import {
   type Flags,
   inDatabase,
   loopNamed,
+  NO_DATABASE,
   UsageError,
   untilSignalled,
   whole,
@@ -96,7 +97,7 @@ async function work(table: string, command: string[], options: WorkFlags): Promi
   // What is wrong from the beginning is told now; what comes later is waited for.
   await connected(options, async connection => {
     if (inDatabase(connection, table).database === undefined) {
-      throw new Error('no database was named: give --database NAME');
+      throw new Error(NO_DATABASE);
     }
     await new DoLoop(connection, table).next();
   });
@@ -135,7 +136,7 @@ function workUntil(
     maxIds: flags.limit,
     signal: signals.end,
     gracePeriod: grace + DYING,
-    onEvent: teller(),
+    onEvent: trouble(),
   };
   const output = flags.json ? 2 : 1;
   /** Has a process update these ids; throws if it did not. */
@@ -163,7 +164,7 @@ function workUntil(
 }
 
 /** Tells of trouble, once, and when it is over; and of ids that are lost. */
-function teller(): (event: WorkEvent<LoopId>) => void {
+function trouble(): (event: WorkEvent<LoopId>) => void {
   let isTrouble = false;
   return event => {
     switch (event.type) {
