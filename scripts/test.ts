@@ -1,32 +1,40 @@
 /**
- * Runs the tests: those that need no server, and the others on MariaDB and on MySQL, each brought for the purpose; or on
- * the server of MYSQL_URL alone. With arguments: only the files whose name has one of them in it.
+ * Runs the tests: those that need no server; the others on MariaDB and on MySQL, each brought for the purpose, or on the
+ * server of MYSQL_URL alone; and those that bring several servers of their own. With arguments: only the files whose
+ * name has one of them in it. With `--long`: the same tests, and as many rounds of each as the guides promise.
  */
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { basename } from 'node:path';
 import { finished } from 'node:stream/promises';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { type Kind, openServer, startServer } from './server.js';
 
 const KINDS: Kind[] = ['mariadb', 'mysql'];
 const NAMES: Record<Kind, string> = { mariadb: 'MariaDB', mysql: 'MySQL' };
 
+const { values: options, positionals: wanted } = parseArgs({
+  options: { long: { type: 'boolean' } },
+  allowPositionals: true,
+});
+if (options.long) process.env.DOLOOP_TEST_LONG = '1';
+
 function testFiles(folder: string): string[] {
   const path = fileURLToPath(new URL(`../test/${folder}`, import.meta.url));
-  const wanted = process.argv.slice(2);
+  if (!existsSync(path)) return [];
   return readdirSync(path)
     .filter(name => name.endsWith('.test.js') && (wanted.length === 0 || wanted.some(part => name.includes(part))))
     .map(name => path + name);
 }
 
 /** Runs files, shows what comes of them, and counts. */
-async function runFiles(title: string, files: string[]): Promise<string> {
+async function runFiles(title: string, files: string[], concurrency = 2): Promise<string> {
   let passed = 0;
   let failed = 0;
   console.log(`\n${title}`);
-  const events = run({ files, concurrency: 2 });
+  const events = run({ files, concurrency });
   const isTest = (event: { name: string; details: { type?: string } }) =>
     event.details.type !== 'suite' && !files.some(file => basename(file) === basename(event.name));
   events.on('test:pass', event => {
@@ -57,5 +65,8 @@ for (const start of files.length > 0 ? starts : []) {
     await server.stop();
   }
 }
+
+const clusters = testFiles('clusters/');
+if (clusters.length > 0) summary.push(await runFiles('several servers', clusters, 1));
 
 console.log(`\n${summary.join('\n')}`);
