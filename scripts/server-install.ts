@@ -174,10 +174,10 @@ const GUARDED = 'exec 3<&0 </dev/null; { read -r line || kill -9 -$$; } <&3 & ex
 /** Tries again: programs that are being ended meanwhile may still write there. */
 const REMOVE = 'read -r line; for i in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$1" && exit; sleep 0.2; done';
 
-/** Runs a program that can't outlive this process. Its output is appended to a file. */
-export function spawnGuarded(argv: string[], logFile: string): ChildProcess {
+/** Runs a program that can't outlive this process. Its output is appended to a file. The environment is ours, unless given. */
+export function spawnGuarded(argv: string[], logFile: string, env = process.env): ChildProcess {
   const output = openSync(logFile, 'a', 0o600);
-  const child = spawn('sh', ['-c', GUARDED, 'sh', ...argv], { detached: true, stdio: ['pipe', output, output] });
+  const child = spawn('sh', ['-c', GUARDED, 'sh', ...argv], { detached: true, stdio: ['pipe', output, output], env });
   closeSync(output);
   child.stdin!.on('error', () => {}); // the watcher was ended too
   child.once('exit', () => child.stdin!.end('\n'));

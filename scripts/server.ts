@@ -1,16 +1,12 @@
 /** A private database server for the demo, the tests and the benchmarks. Nothing of it is left afterwards. */
-import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
+import { mkdirSync, mkdtempSync, realpathSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { type ConnectionOptions, createConnection, type RowDataPacket } from 'mysql2/promise';
 import { connectionSettings } from './connect.js';
-import { guardFolder, type Kind, lastLines, provide, runGuarded, spawnGuarded, unref } from './server-install.js';
+import { guardFolder, type Kind, provide, runGuarded } from './server-install.js';
+import { freePort, ServerProcess, versionOf } from './server-process.js';
 
 export type { Kind };
 
@@ -79,24 +75,11 @@ export async function startServer(options: ServerOptions = {}): Promise<PrivateS
     ...[`--socket=${socket}`, '--bind-address=127.0.0.1', `--init-file=${path('init.sql')}`, '--log-bin=binlog'],
     ...['--innodb-buffer-pool-size=256M', '--max-connections=500', ...(options.settings ?? [])],
   ];
-  let child: ChildProcess | undefined;
-
-  const start = async (port: number) => {
-    child = spawnGuarded([...programs.server, '--no-defaults', ...common, `--port=${port}`, ...settings], log);
-    const version = await whenReady(child, { socketPath: socket, user: 'root', password }, log);
-    unref(child);
-    return version;
-  };
-  const end = async (signal: NodeJS.Signals) => {
-    if (!child || hasEnded(child)) return;
-    const exit = once(child, 'exit');
-    child.kill(signal);
-    const grace = setTimeout(() => child?.kill('SIGKILL'), 15_000);
-    await exit;
-    clearTimeout(grace);
-  };
+  const child = new ServerProcess(log, { socketPath: socket, user: 'root', password });
+  const start = (port: number) =>
+    child.start([...programs.server, '--no-defaults', ...common, `--port=${port}`, ...settings]);
   const stop = async () => {
-    await end('SIGTERM');
+    await child.end('SIGTERM');
     await remove();
   };
 
@@ -120,9 +103,9 @@ export async function startServer(options: ServerOptions = {}): Promise<PrivateS
           ...(programs.console && { console: [...programs.console, `--defaults-file=${client}`] }),
           ...(programs.dump && { dump: [...programs.dump, `--defaults-file=${client}`] }),
           stop,
-          kill: () => end('SIGKILL'),
+          kill: () => child.end('SIGKILL'),
           restart: async () => {
-            await end('SIGTERM');
+            await child.end('SIGTERM');
             await start(port);
           },
         };
@@ -135,40 +118,6 @@ export async function startServer(options: ServerOptions = {}): Promise<PrivateS
     await stop();
     throw new Error(`The private ${programs.kind} server did not start: ${(error as Error).message}`);
   }
-}
-
-/** Resolves to the server's version once it lets us in. */
-async function whenReady(child: ChildProcess, account: ConnectionOptions, log: string): Promise<string> {
-  for (const deadline = Date.now() + 60_000; ; await sleep(50)) {
-    try {
-      return await versionOf(account);
-    } catch (error) {
-      const problem = hasEnded(child) ? 'it ended' : Date.now() > deadline ? String(error) : '';
-      if (problem) throw new Error(`${problem}\n${lastLines(readFileSync(log, 'utf8'))}`);
-    }
-  }
-}
-
-const hasEnded = (child: ChildProcess) => child.exitCode !== null || child.signalCode !== null;
-
-async function versionOf(account: ConnectionOptions): Promise<string> {
-  const connection = await createConnection(account);
-  try {
-    const [rows] = await connection.query<RowDataPacket[]>('SELECT VERSION() AS version');
-    return rows[0]!.version;
-  } finally {
-    await connection.end();
-  }
-}
-
-/** A port of 127.0.0.1 that nobody listens on at the moment. */
-export async function freePort(): Promise<number> {
-  const listener = createServer().listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const { port } = listener.address() as AddressInfo;
-  listener.close();
-  await once(listener, 'close');
-  return port;
 }
 
 if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
