@@ -22,13 +22,15 @@ export interface Programs {
 }
 
 const NAMES = { mariadb: 'MariaDB', mysql: 'MySQL' };
-const FOLDERS = [
+/** Where programs are looked for. */
+export const FOLDERS = [
   ...(process.env.PATH ?? '').split(delimiter).filter(Boolean),
   ...['/usr/sbin', '/usr/bin', '/usr/local/sbin', '/usr/local/bin', '/usr/libexec', '/usr/local/mysql/bin'],
   ...['/opt/homebrew', '/usr/local'].flatMap(brew => [`${brew}/opt/mariadb/bin`, `${brew}/opt/mysql/bin`]),
   '/opt/homebrew/bin',
 ];
-const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'doloop');
+/** Where what is unpacked is kept. */
+export const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'doloop');
 const UNPACKED = join(CACHE, 'mysql');
 
 const run = $({ quiet: true, nothrow: true, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -111,35 +113,52 @@ const mysql = (server: string[], options: string[] = []): Programs => ({
   options: ['--mysqlx=OFF', '--secure-file-priv=NULL', ...options],
 });
 
+/** Whether there is such a program. */
+export async function has(program: string): Promise<boolean> {
+  return (await run`PATH="$PATH:/usr/sbin" command -v ${program}`).ok;
+}
+
+const asRoot = process.getuid?.() === 0 ? [] : ['sudo', '-n'];
+const apt = (args: string[]) =>
+  run`${[...asRoot, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', '-y', '-o', 'DPkg::Lock::Timeout=60', ...args]}`;
+const CAN_NOT = 'that needs apt-get, and to be root or to have sudo without a password.';
+
+/** Whether packages of this system can be added; if so, they are those of today. */
+async function mayAdd(): Promise<boolean> {
+  if (!(await has('apt-get')) || !(await run`${[...asRoot, 'true']}`).ok) return false;
+  await apt(['update']); // an old or broken source doesn't matter if the package is found
+  return true;
+}
+
+/** --no-remove: never at the price of a server that the machine has. */
+async function add(packages: string[], log: (line: string) => void): Promise<string> {
+  log(`Installing ${packages.join(' and ')} (apt-get install) ...`);
+  const { ok, stderr } = await apt(['install', '--no-install-recommends', '--no-remove', ...packages]);
+  return ok ? '' : lastLines(stderr);
+}
+
+/** Installs packages of this system, and says so. Answers why it could not, or ''. */
+export async function addPackages(packages: string[], log: (line: string) => void): Promise<string> {
+  return (await mayAdd()) ? add(packages, log) : CAN_NOT;
+}
+
 /** Says what it does, and does it. Answers why it could not, or ''. */
 async function install(kind: Kind, log: (line: string) => void): Promise<string> {
-  const asRoot = process.getuid?.() === 0 ? [] : ['sudo', '-n'];
-  const apt = (args: string[]) =>
-    run`${[...asRoot, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', '-y', '-o', 'DPkg::Lock::Timeout=60', ...args]}`;
-  // --no-remove: never at the price of a server that the machine has.
-  const add = async (packages: string[]) => {
-    log(`Installing ${packages.join(' and ')} (apt-get install) ...`);
-    const { ok, stderr } = await apt(['install', '--no-install-recommends', '--no-remove', ...packages]);
-    return ok ? '' : lastLines(stderr);
-  };
-  const has = async (program: string) => (await run`PATH="$PATH:/usr/sbin" command -v ${program}`).ok;
-
-  let problem = 'that needs apt-get, and to be root or to have sudo without a password.';
-  const mayAdd = (await has('apt-get')) && (await run`${[...asRoot, 'true']}`).ok;
-  if (mayAdd) {
-    log(`No ${NAMES[kind]} server here: looking for its packages (apt-get update) ...`);
-    await apt(['update']); // an old or broken source doesn't matter if the package is found
+  let problem = CAN_NOT;
+  log(`No ${NAMES[kind]} server here: looking for its packages (apt-get update) ...`);
+  const may = await mayAdd();
+  if (may) {
     const offered = (await run`apt-cache search --names-only ${`^${kind}-server-core(-[0-9.]+)?$`}`).lines();
     const server = offered.map(line => line.split(' ')[0]!).sort(new Intl.Collator('en', { numeric: true }).compare);
-    if (server.length) problem = await add([server.at(-1)!, server.at(-1)!.replace('server', 'client')]);
+    if (server.length) problem = await add([server.at(-1)!, server.at(-1)!.replace('server', 'client')], log);
     else problem = 'no package of this system has it.';
   }
   if (kind !== 'mysql' || !problem) return problem;
   // Debian's releases don't have MySQL, and beside MariaDB's packages it can't be installed.
-  if (!(await has('debootstrap')) && mayAdd) problem = await add(['debootstrap', 'debian-archive-keyring']);
+  if (!(await has('debootstrap')) && may) problem = await add(['debootstrap', 'debian-archive-keyring'], log);
   if (!(await has('debootstrap')) || !(await has('dpkg-deb'))) return problem;
   log(`Unpacking MySQL from Debian's sid into ${UNPACKED} (debootstrap; half a minute, 0.5 GB) ...`);
-  return unpack().then(
+  return makeInCache(UNPACKED, UNPACK).then(
     () => '',
     error => error.message,
   );
@@ -152,15 +171,20 @@ debootstrap --download-only --force-check-gpg --variant=minbase --include=mysql-
 for package in "$1"/var/cache/apt/archives/*.deb; do dpkg-deb -x "$package" "$1"; done
 rm -rf "$1/var/cache" "$1/debootstrap"`;
 
-async function unpack(): Promise<void> {
+/**
+ * Has a folder of the cache made by a shell script, which is given its path, and more: whole, or not at all.
+ * @throws Error with the script's last lines.
+ */
+export async function makeInCache(target: string, script: string, ...more: string[]): Promise<void> {
   mkdirSync(CACHE, { recursive: true });
   const folder = mkdtempSync(join(CACHE, 'unpacking-'));
   const remove = guardFolder(folder);
   try {
-    await runGuarded(['sh', '-ec', UNPACK, 'sh', join(folder, 'mysql')], join(folder, 'log'));
-    renameSync(join(folder, 'mysql'), UNPACKED);
+    const made = join(folder, 'made');
+    await runGuarded(['sh', '-ec', script, 'sh', made, ...more], join(folder, 'log'));
+    renameSync(made, target);
   } catch (error) {
-    if (!existsSync(UNPACKED)) throw error; // else somebody else was faster
+    if (!existsSync(target)) throw error; // else somebody else was faster
   } finally {
     await remove();
   }

@@ -77,12 +77,17 @@ export async function versionOf(account: ConnectionOptions): Promise<string> {
   }
 }
 
-/** A port of 127.0.0.1 that nobody listens on at the moment. */
+/** So many ports of 127.0.0.1 that nobody listens on at the moment, all different. */
+export async function freePorts(count: number): Promise<number[]> {
+  const listeners = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
+  await Promise.all(listeners.map(listener => once(listener, 'listening')));
+  const ports = listeners.map(listener => (listener.address() as AddressInfo).port);
+  await Promise.all(listeners.map(listener => once(listener.close(), 'close')));
+  return ports;
+}
+
+/** One of {@link freePorts}. */
 export async function freePort(): Promise<number> {
-  const listener = createServer().listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const { port } = listener.address() as AddressInfo;
-  listener.close();
-  await once(listener, 'close');
-  return port;
+  const [port] = await freePorts(1);
+  return port!;
 }
