@@ -20,7 +20,7 @@ BEGIN
         END IF;
         SET v_thresholds = IF(JSON_TYPE(in_delay_thresholds) = 'ARRAY',
             in_delay_thresholds, CONCAT('[', in_delay_thresholds, ']'));
-        SELECT MIN(IF(COALESCE(v REGEXP '^(0|[1-9][0-9]{0,9})\\z' AND v + 0 <= 2147483647, FALSE),
+        SELECT MIN(IF(COALESCE(v REGEXP '\\A(0|[1-9][0-9]{0,9})\\z' AND v + 0 <= 2147483647, FALSE),
                 NULL, COALESCE(CAST(j AS CHAR), 'null')))
             INTO v_bad
             FROM JSON_TABLE(v_thresholds, '$[*]' COLUMNS (

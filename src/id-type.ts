@@ -38,8 +38,11 @@ const KNOWN =
   'TINYINT, SMALLINT, MEDIUMINT, INT or BIGINT [UNSIGNED]; DECIMAL(p,s) [UNSIGNED]; ' +
   'CHAR(n) or VARCHAR(n) [CHARACTER SET name] [COLLATE name]; BINARY(n) or VARBINARY(n); DATE; DATETIME[(n)]';
 
-/** A JSON string, or a whole number short enough that no server rounds it. */
-const STRING_OR_WHOLE = "(LEFT(j, 1) = '\"' OR j REGEXP '^-?(0|[1-9][0-9]{0,17})\\\\z')";
+/**
+ * A JSON string, or a whole number short enough that no server rounds it. (Patterns here begin with \A and have no blank
+ * in them: MariaDB lets a session say what ^ and a blank mean, by default_regex_flags.)
+ */
+const STRING_OR_WHOLE = "(LEFT(j, 1) = '\"' OR j REGEXP '\\\\A-?(0|[1-9][0-9]{0,17})\\\\z')";
 
 /**
  * Reads an id type as one would write it in CREATE TABLE: a type with its attributes, nothing else, since it becomes
@@ -96,7 +99,7 @@ export function parseIdType(written: string): IdType {
       const digits = size(0, 6, 0);
       const type = digits ? `DATETIME(${digits})` : 'DATETIME';
       const fraction = digits ? `([.][0-9]{1,${digits}})?` : '';
-      return moment(type, ` [0-9]{2}:[0-9]{2}:[0-9]{2}${fraction}`, `a ${type} like "2026-01-31 23:59:59"`);
+      return moment(type, `[ ][0-9]{2}:[0-9]{2}:[0-9]{2}${fraction}`, `a ${type} like "2026-01-31 23:59:59"`);
     }
     default:
       return refuse(`is not one of ${KNOWN}`);
@@ -136,7 +139,7 @@ function decimal(precision: number, scale: number, unsigned: boolean): IdType {
     base: unsigned ? `${sql} UNSIGNED` : sql,
     id: `CAST(v AS ${sql})`,
     // MySQL reads a JSON number with a point as a DOUBLE, and digits are gone before anyone can look.
-    fits: `${STRING_OR_WHOLE} AND v REGEXP '^${unsigned ? '' : '-?'}${whole}${fraction}\\\\z'`,
+    fits: `${STRING_OR_WHOLE} AND v REGEXP '\\\\A${unsigned ? '' : '-?'}${whole}${fraction}\\\\z'`,
     rule: `${unsigned ? 'an unsigned' : 'a'} ${sql} in a JSON string, like "1${scale ? '.5' : ''}"`,
     // MariaDB's JSON_ARRAYAGG cuts "-0.99" of a DECIMAL(2,2) short, unless told that there is room for -, 0 and point.
     asJson: `CAST(\`id\` AS CHAR(${precision + 3}) CHARACTER SET utf8mb4)`,
@@ -185,7 +188,7 @@ function moment(sql: string, time: string, rule: string): IdType {
     base: sql,
     id,
     fits:
-      `v REGEXP '^[0-9]{4}-[0-9]{2}-[0-9]{2}${time}\\\\z' AND ` +
+      `v REGEXP '\\\\A[0-9]{4}-[0-9]{2}-[0-9]{2}${time}\\\\z' AND ` +
       `LEFT(CAST(${id} AS CHAR CHARACTER SET utf8mb4), CHAR_LENGTH(v)) COLLATE utf8mb4_bin = v`,
     rule,
     asJson: 'CAST(`id` AS CHAR CHARACTER SET utf8mb4)',
