@@ -36,6 +36,11 @@ export class ServerProcess {
     return version;
   }
 
+  /** Of the guard, which becomes the server; undefined before it was started. */
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
   /** Sends it a signal that does not end it: SIGSTOP, SIGCONT. */
   signal(signal: NodeJS.Signals): void {
     this.#child?.kill(signal);

@@ -31,6 +31,8 @@ export interface Server {
   console?: string[];
   /** The same for mariadb-dump or mysqldump. */
   dump?: string[];
+  /** The server's process, as it is now; absent if it isn't ours. */
+  readonly pid?: number | undefined;
   /** Ends our server and removes all it wrote. */
   stop(): Promise<void>;
 }
@@ -100,6 +102,9 @@ export async function startServer(options: ServerOptions = {}): Promise<PrivateS
           version: await start(port),
           url: `mysql://root:${password}@127.0.0.1:${port}/`,
           socket,
+          get pid() {
+            return child?.pid;
+          },
           ...(programs.console && { console: [...programs.console, `--defaults-file=${client}`] }),
           ...(programs.dump && { dump: [...programs.dump, `--defaults-file=${client}`] }),
           stop,

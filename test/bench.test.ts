@@ -4,7 +4,7 @@ import { suite, test } from 'node:test';
 import { goRound, Holders, measureCell } from '../scripts/bench/cells.js';
 import { CONTENDERS, type Contender, type ContenderName } from '../scripts/bench/contenders.js';
 import type { Bench } from '../scripts/bench/section.js';
-import { measureSoak } from '../scripts/bench/soak.js';
+import { measureSoak, type SoakPoint } from '../scripts/bench/soak.js';
 import { makeLoop } from '../scripts/bench/table.js';
 import { connect, makePool, rows } from './harness.js';
 import { quickOrLong } from './long.js';
@@ -126,10 +126,14 @@ suite('the bench fails', () => {
 });
 
 test('everything at once for some seconds, under KILLs: nothing is seen that may never happen', async () => {
+  const points: SoakPoint[] = [];
   const bench: Bench = {
     open,
     openPool: connections => makePool({ connectionLimit: connections }),
     quick: true,
+    minutes: undefined,
+    pid: undefined,
+    point: point => points.push(point),
     progress: () => {},
   };
   const times = new Map<string, number>();

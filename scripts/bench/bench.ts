@@ -21,19 +21,27 @@ import {
 } from './results.js';
 import { Screen } from './screen.js';
 import type { Bench, Section } from './section.js';
+import type { SoakPoint } from './soak.js';
 import { DATABASE } from './table.js';
 
-const USAGE = `Usage: npm run bench -- [mariadb|mysql] [--quick] [--only SECTIONS] [--json] [--out FOLDER]
+const USAGE = `Usage: npm run bench -- [mariadb|mysql] [--quick] [--only SECTIONS] [--minutes N] [--json] [--out FOLDER]
   mariadb, mysql   the private server to start, where MYSQL_URL names none
   --quick          less of all, in under two minutes: for a look, not for the record
   --only SECTIONS  some of ${SECTION_NAMES.join(',')}
+  --minutes N      how long the soak goes on; 10 unless told
   --json           the results on standard output, as one JSON value
   --out FOLDER     writes the results there, and the plot; sections that were not measured stay as they are`;
 
 /** Large enough for all that is measured: the subject is locks and indexes, not the disk. */
 const SETTINGS = ['--innodb-buffer-pool-size=2G'];
 
-async function measureSection(name: SectionName, server: Server, quick: boolean, screen: Screen): Promise<unknown[]> {
+async function measureSection(
+  name: SectionName,
+  server: Server,
+  { quick, minutes }: Options,
+  screen: Screen,
+  point: Bench['point'],
+): Promise<unknown[]> {
   const section: Section<unknown> = SECTIONS[name];
   const { title, about, columns } = section;
   const closing: (() => unknown)[] = [];
@@ -51,6 +59,9 @@ async function measureSection(name: SectionName, server: Server, quick: boolean,
       return pool;
     },
     quick,
+    minutes,
+    pid: server.pid,
+    point,
     progress: (done, note) => {
       if (!isEnding()) screen.progress(done, note);
     },
@@ -78,11 +89,13 @@ interface Options {
   kind: Kind | undefined;
   quick: boolean;
   only: SectionName[];
+  minutes: number | undefined;
   json: boolean;
   out: string | undefined;
 }
 
-async function bench({ kind, quick, only, json, out }: Options): Promise<void> {
+async function bench(options: Options): Promise<void> {
+  const { kind, quick, only, json, out } = options;
   const begun = Date.now();
   const screen = new Screen(json ? process.stderr : process.stdout);
   inTheEnd(() => screen.endProgress());
@@ -102,7 +115,10 @@ async function bench({ kind, quick, only, json, out }: Options): Promise<void> {
   screen.heading(`${server.kind} ${server.version}`);
   screen.say(results.machine);
   for (const [name, value] of Object.entries(results.options)) screen.say(`${name} = ${value}`);
-  for (const name of only) results.sections[name] = await measureSection(name, server, quick, screen);
+  const points: SoakPoint[] = [];
+  for (const name of only)
+    results.sections[name] = await measureSection(name, server, options, screen, point => points.push(point));
+  if (points.length > 0) results.points = points;
   if (isEnding()) return;
   await end();
   if (out !== undefined) write(resolve(process.env.INIT_CWD ?? '', out), results);
@@ -114,8 +130,8 @@ async function bench({ kind, quick, only, json, out }: Options): Promise<void> {
 function write(folder: string, results: Results): void {
   mkdirSync(folder, { recursive: true });
   const file = join(folder, resultsFile(results.kind));
-  const before = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Results).sections : {};
-  const all: Results = { ...results, sections: { ...before, ...results.sections } };
+  const before = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Results) : undefined;
+  const all: Results = { ...before, ...results, sections: { ...before?.sections, ...results.sections } };
   writeFileSync(file, `${JSON.stringify(all, null, 2)}\n`);
   if (results.sections.cells) writeFileSync(join(folder, `plot-${results.kind}.svg`), plot(all));
 }
@@ -127,6 +143,7 @@ function readOptionsOf(args: string[]): Options | undefined {
     options: {
       quick: { type: 'boolean', default: false },
       only: { type: 'string' },
+      minutes: { type: 'string' },
       json: { type: 'boolean', default: false },
       out: { type: 'string' },
       help: { type: 'boolean' },
@@ -138,9 +155,13 @@ function readOptionsOf(args: string[]): Options | undefined {
   const unknown = [...more, ...only.filter(name => !SECTION_NAMES.includes(name as SectionName))];
   if (kind && kind !== 'mariadb' && kind !== 'mysql') unknown.push(kind);
   if (unknown.length > 0) throw new TypeError(`${unknown.join(', ')}: what is that?`);
+  const minutes = values.minutes === undefined ? undefined : Number(values.minutes);
+  if (minutes !== undefined && !(minutes > 0 && minutes <= 1440))
+    throw new TypeError(`--minutes: ${values.minutes} is not a number of minutes above 0, of a day at most`);
   return {
     kind: kind as Kind | undefined,
     only: only as SectionName[],
+    minutes,
     out: values.out,
     quick: values.quick,
     json: values.json,

@@ -7,7 +7,7 @@ import { leftBehind } from './left-behind.js';
 import { reads } from './reads.js';
 import type { Section } from './section.js';
 import { size } from './size.js';
-import { soak } from './soak.js';
+import { type SoakPoint, soak } from './soak.js';
 import { worker } from './worker.js';
 
 export const SECTIONS = {
@@ -34,6 +34,8 @@ export interface Results {
   quick: boolean;
   /** The rows of each section that was measured. */
   sections: Partial<Record<SectionName, unknown[]>>;
+  /** The soak over time, if it was measured. */
+  points?: SoakPoint[];
 }
 
 const OPTIONS = [

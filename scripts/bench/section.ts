@@ -1,6 +1,7 @@
 /** What the bench consists of: sections, each of which measures rows of one table. */
 import type { Connection, Pool } from 'mysql2/promise';
 import type { Spread } from './measure.js';
+import type { SoakPoint } from './soak.js';
 
 /** What a section is given to work with. */
 export interface Bench {
@@ -10,6 +11,12 @@ export interface Bench {
   openPool(connections: number): Pool;
   /** Less of all: for a look, not for the record. */
   quick: boolean;
+  /** How long the soak goes on. @default 10, or with `quick` a sixth */
+  minutes: number | undefined;
+  /** The server's process, where it is ours. */
+  pid: number | undefined;
+  /** Hands on what the soak saw of the time since the point before. */
+  point(point: SoakPoint): void;
   /** How far the section is, from 0 to 1, and what it does now. */
   progress(done: number, note: string): void;
 }

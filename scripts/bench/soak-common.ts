@@ -1,8 +1,10 @@
 /** What all workers of the soak have in common: ids by what is done with them, ways to call, and who holds what. */
+import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
 import type { Connection, Pool, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
 import type { DoLoop } from '../../src/index.js';
 import type { MySqlError } from '../../src/mysql.js';
 import type { Procedure } from '../../src/render.js';
+import type { Evidence } from './evidence.js';
 
 export type Argument = number | string | boolean | null | readonly number[];
 export interface Answer {
@@ -50,23 +52,60 @@ export const isWork = (id: number) => id < FIRST.shared;
 const STEP = 200;
 const FIRST_LOCK_FOR = 1_000_000;
 
+/** How long calls took, ms. */
+export interface Latency {
+  p50: number;
+  p99: number;
+  max: number;
+}
+
+/** How long calls took, by procedure, in the same room however many they are. */
+export class Times {
+  readonly #histograms = new Map<Procedure, RecordableHistogram>();
+
+  add(procedure: Procedure, ms: number): void {
+    const histogram = this.#histograms.get(procedure) ?? createHistogram();
+    this.#histograms.set(procedure, histogram);
+    histogram.record(Math.max(1, Math.round(ms * 1000)));
+  }
+
+  get procedures(): Procedure[] {
+    return [...this.#histograms.keys()];
+  }
+
+  /** How many calls there were of a procedure, or of all. */
+  count(procedure?: Procedure): number {
+    if (procedure) return this.#histograms.get(procedure)?.count ?? 0;
+    return this.procedures.reduce((sum, one) => sum + this.count(one), 0);
+  }
+
+  /** All 0, where there was no call. */
+  latency(procedure: Procedure): Latency {
+    const histogram = this.#histograms.get(procedure);
+    if (!histogram) return { p50: 0, p99: 0, max: 0 };
+    const [p50, p99, max] = [histogram.percentile(50), histogram.percentile(99), histogram.max];
+    return { p50: p50 / 1000, p99: p99 / 1000, max: max / 1000 };
+  }
+}
+
 /** Counts all that happens; and what may never happen. */
 export class Tally {
   /** Given by `get`. */
   ids = 0;
   /** How often one was held after a kill, which may do no harm. */
   namedLocks = 0;
-  /** How long the calls that were answered took, outside of transactions of the caller's, ms. */
-  readonly times = new Map<Procedure, number[]>();
+  /** Of the calls that were answered, outside of transactions of the caller's. */
+  readonly times = new Times();
+  /** The same since the latest point. */
+  recent = new Times();
   readonly killed: Partial<Record<Procedure, number>> = {};
   readonly transactions = { committed: 0, rolledBack: 0 };
   readonly deadlocks = { inTransactions: 0, byClient: 0, reached: 0 };
   readonly #violations = new Map<string, { times: number; example: string }>();
 
   done(procedure: Procedure, ms: number): void {
-    const times = this.times.get(procedure);
-    if (times) times.push(ms);
-    else this.times.set(procedure, [ms]);
+    this.times.add(procedure, ms);
+    this.recent.add(procedure, ms);
   }
 
   violation(what: string, example = ''): void {
@@ -93,7 +132,10 @@ export class Holders {
   readonly #taken = new Map<number, { claim: Claim; since: number }>();
   #claims = 0;
 
-  constructor(private readonly tally: Tally) {}
+  constructor(
+    private readonly tally: Tally,
+    private readonly note: (event: string, details: object) => void,
+  ) {}
 
   /** A moment, for {@link take}. */
   get now(): number {
@@ -105,6 +147,7 @@ export class Holders {
    * may be told first, if the earlier one was for a short time.
    */
   take(holder: string, ids: readonly number[], at: number, until: number, since = this.#claims): void {
+    this.note('take', { holder, at, until, since, ids });
     this.#claims += 1;
     const claim = { holder, at, until };
     const overlaps = (other: Claim) => other.at < until && at < other.until;
@@ -112,6 +155,7 @@ export class Holders {
       const taken = this.#taken.get(id);
       const other = this.#holders.get(id) ?? (taken && taken.since > since ? taken.claim : undefined);
       if (other && overlaps(other)) {
+        this.note('two holders', { id, holder, other });
         this.tally.violation('an id has two holders', `${id}: ${holder}, and ${other.holder}`);
       }
       if (!other || other.at <= at) this.#holders.set(id, claim);
@@ -121,6 +165,7 @@ export class Holders {
 
   /** Before the call is sent that opens their locks: from then on anyone may get them. */
   release(ids: readonly number[]): void {
+    this.note('release', { ids });
     for (const id of ids) this.#holders.delete(id);
   }
 }
@@ -206,7 +251,7 @@ export async function surely<T extends RowDataPacket[] | ResultSetHeader>(
 /** What all connections have in common. */
 export class Soak {
   readonly tally = new Tally();
-  readonly holders = new Holders(this.tally);
+  readonly holders = new Holders(this.tally, (event, details) => this.note(event, details));
   /** Ids of `churned` put in, less those taken out. */
   churned = 0;
   /** Ids of `fresh` that are in for sure, and those that may be. */
@@ -222,7 +267,12 @@ export class Soak {
     readonly observer: Connection,
     /** The server's clock less ours, s. */
     readonly clock: number,
+    readonly evidence: Evidence,
   ) {}
+
+  note(event: string, details: object): void {
+    this.evidence.note(this.serverTime, event, details);
+  }
 
   /** A time to lock ids for that no other claim has. */
   nextLockFor(): number {
@@ -240,6 +290,7 @@ export class Soak {
       `SELECT id, lock_until FROM ${this.table} WHERE lock_until BETWEEN ? AND ?`,
       [Math.floor(sent + lockFor) - 5, Math.ceil(this.serverTime + lockFor) + 5],
     );
+    this.note('recover', { holder, lockFor, sent, rows: rows.length });
     for (const lease of new Set(rows.map(row => row.lock_until as number))) {
       const ids = rows.filter(row => row.lock_until === lease).map(row => row.id as number);
       const own = ids.filter(isWork);

@@ -124,6 +124,7 @@ export class Worker {
       return answer;
     } catch (error) {
       const errno = errnoOf(error);
+      this.#soak.note('error', { worker: this.#name, procedure, errno, args: args.slice(1) });
       if (errno === DEADLOCK && 'session' in this.by) tally.deadlocks.reached += 1;
       if (wasKilled(error) && this.killable) tally.killed[procedure] = (tally.killed[procedure] ?? 0) + 1;
       else if (errno === DEADLOCK) tally.violation(`${procedure} deadlocks (1213)`, this.#name);
@@ -180,6 +181,7 @@ export class Worker {
     const leaves = random(20) === 0;
     const lockFor = leaves ? 1 : this.#soak.nextLockFor();
     const sent = this.#soak.serverTime;
+    this.#soak.note('get', { worker: this.#name, max, lockFor });
     const got = await this.#call('get', max, lockFor, 0);
     if (!got) {
       if (!leaves) await this.#soak.recover(this.#name, lockFor, sent);
@@ -319,6 +321,7 @@ export class Worker {
       return { ...got, ids: work };
     } catch (error) {
       const errno = errnoOf(error);
+      this.#soak.note('error', { worker: this.#name, step, errno, lockFor });
       if (errno === DEADLOCK) tally.deadlocks.inTransactions += 1;
       else if (!wasKilled(error) || !this.killable)
         tally.violation(`${step} in a transaction fails (${errno})`, `${this.#name}: ${(error as Error).message}`);

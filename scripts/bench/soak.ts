@@ -2,11 +2,25 @@
  * Everything at once: many connections that do all there is to do with one loop, in transactions and by themselves, while
  * others of them are killed in the middle of it. What may never happen is counted, and is a failure.
  */
+import { loadavg } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { create, DoLoop } from '../../src/index.js';
+import { Evidence } from './evidence.js';
+import { memoryOfServer } from './memory.js';
 import { type Bench, count, digits, marked, type Section } from './section.js';
-import { errnoOf, FIRST, isWork, NO_SUCH_THREAD, plainly, random, SIZE, Soak } from './soak-common.js';
+import {
+  errnoOf,
+  FIRST,
+  isWork,
+  type Latency,
+  NO_SUCH_THREAD,
+  plainly,
+  random,
+  SIZE,
+  Soak,
+  Times,
+} from './soak-common.js';
 import { Worker } from './soak-workers.js';
 import { dropLoop } from './table.js';
 
@@ -20,11 +34,25 @@ export interface SoakRow {
   times: number;
   perSecond: number;
   /** Of the calls of a procedure that were answered, outside of transactions of the caller's. */
-  ms?: { p50: number; p99: number; max: number };
+  ms?: Latency;
   /** How many of its calls a KILL ended. */
   killed?: number;
   /** What may never happen. */
   never?: true;
+}
+
+/** How it was since the point before. */
+export interface SoakPoint {
+  /** Seconds since it all began. */
+  at: number;
+  /** Given by `get`. */
+  idsPerSecond: number;
+  get: Latency;
+  did: Latency;
+  /** Resident memory of this process, workers and bookkeeping and all, and of the server, bytes. */
+  memory: { client: number; server: number };
+  /** How many processes of the whole machine wanted a processor, over a minute. */
+  load: number;
 }
 
 /** @throws Error with what happened that may never happen, when all rows are done. */
@@ -42,7 +70,8 @@ export async function measureSoak(
   await loop.add(Array.from({ length: SIZE.shared }, (_, i) => FIRST.shared + i + 1));
 
   const [[server]] = await root.query<RowDataPacket[]>('SELECT UNIX_TIMESTAMP() AS time');
-  const soak = new Soak(TABLE, await bench.open(), server!.time - Date.now() / 1000);
+  const evidence = new Evidence();
+  const soak = new Soak(TABLE, await bench.open(), server!.time - Date.now() / 1000, evidence);
   const { tally } = soak;
   const workers = await makeWorkers(bench, soak);
 
@@ -54,15 +83,14 @@ export async function measureSoak(
   };
   const timer = setTimeout(end, seconds * 1000);
   const ticking = setInterval(() => {
-    const calls = [...tally.times.values()].reduce((sum, times) => sum + times.length, 0);
     const violations = tally.violations.reduce((sum, { times }) => sum + times, 0);
-    const note = `${count(tally.ids)} ids in ${count(calls)} calls, ${violations} violations`;
+    const note = `${count(tally.ids)} ids in ${count(tally.times.count())} calls, ${violations} violations`;
     bench.progress(Math.min(passed() / seconds, 1), note);
   }, 1000);
   const killing = kill(soak, await bench.open());
   // All of them are over before anything is thrown: nobody goes on behind the next section's back.
   const ends = await Promise.allSettled(
-    [killing, ...workers.map(worker => worker.work())].map(one => one.finally(end)),
+    [killing, watch(bench, soak, seconds), ...workers.map(worker => worker.work())].map(one => one.finally(end)),
   );
   const took = passed();
   clearTimeout(timer);
@@ -72,9 +100,11 @@ export async function measureSoak(
   await lookInTheEnd(soak, rows);
 
   for (const row of rowsOf(soak, deadlocks, await killing, took)) done(row);
+  const kept = tally.violations.length > 0 ? await evidence.keep() : '';
+  evidence.close();
   if (tally.violations.length > 0) {
     const all = tally.violations.map(({ what, times, example }) => `${times} × ${what} (${example})`);
-    throw new Error(`The soak has seen what may never happen:\n${all.join('\n')}`);
+    throw new Error(`The soak has seen what may never happen:\n${all.join('\n')}\nAll that it did is in ${kept}`);
   }
   await dropLoop(root, TABLE);
   await root.query('DROP TABLE ticks');
@@ -112,6 +142,7 @@ async function kill(soak: Soak, killer: Connection): Promise<number> {
     if (target === undefined) continue;
     try {
       await killer.query(`KILL QUERY ${target}`);
+      soak.note('kill', { thread: target });
       sent += 1;
     } catch (error) {
       if (errnoOf(error) !== NO_SUCH_THREAD) throw error;
@@ -119,6 +150,31 @@ async function kill(soak: Soak, killer: Connection): Promise<number> {
     }
   }
   return sent;
+}
+
+/** Hands on a point for each sixtieth of the time, or each second. */
+async function watch(bench: Bench, soak: Soak, seconds: number): Promise<void> {
+  const root = await bench.open();
+  const { tally } = soak;
+  const begun = performance.now();
+  const step = Math.max(seconds / 60, 1) * 1000;
+  let [last, ids] = [begun, 0];
+  for (let next = begun + step; !soak.ended; next += step) {
+    while (!soak.ended && performance.now() < next) await sleep(Math.min(next - performance.now(), 500));
+    const now = performance.now();
+    if (now - last < step / 2) return; // the end came
+    const { recent } = tally;
+    tally.recent = new Times();
+    bench.point({
+      at: (now - begun) / 1000,
+      idsPerSecond: ((tally.ids - ids) * 1000) / (now - last),
+      get: recent.latency('get'),
+      did: recent.latency('did'),
+      memory: { client: process.memoryUsage.rss(), server: await memoryOfServer(root, bench.pid) },
+      load: loadavg()[0]!,
+    });
+    [last, ids] = [now, tally.ids];
+  }
 }
 
 /** How many deadlocks the server has counted. */
@@ -156,15 +212,11 @@ async function lookInTheEnd(soak: Soak, rows: number): Promise<void> {
 
 function rowsOf({ tally }: Soak, deadlocks: number, kills: number, seconds: number): SoakRow[] {
   const counted = (what: string, times: number): SoakRow => ({ what, times, perSecond: times / seconds });
-  const calls = [...tally.times].map(([procedure, times]) => {
-    const sorted = Float64Array.from(times).sort();
-    const at = (share: number) => sorted[Math.floor((sorted.length - 1) * share)]!;
-    return {
-      ...counted(procedure, sorted.length),
-      ms: { p50: at(0.5), p99: at(0.99), max: at(1) },
-      killed: tally.killed[procedure] ?? 0,
-    };
-  });
+  const calls = tally.times.procedures.map(procedure => ({
+    ...counted(procedure, tally.times.count(procedure)),
+    ms: tally.times.latency(procedure),
+    killed: tally.killed[procedure] ?? 0,
+  }));
   const { inTransactions, byClient, reached } = tally.deadlocks;
   const violations = tally.violations.reduce((sum, { times }) => sum + times, 0);
   return [
@@ -186,7 +238,7 @@ function rowsOf({ tally }: Soak, deadlocks: number, kills: number, seconds: numb
 export const soak: Section<SoakRow> = {
   title: 'Everything at once',
   about:
-    `All procedures on one loop for ten minutes (with --quick: ten seconds), by ${CONNECTIONS} connections, half of them ` +
+    `All procedures on one loop for ten minutes, or as many as --minutes says (with --quick: ten seconds), by ${CONNECTIONS} connections, half of them ` +
     `with the client, some calls in transactions; and up to ${KILLS_PER_SECOND} KILL QUERYs a second. How long the calls took, ms, ` +
     'and what was counted. A violation is an id with two holders or none, half of a call done, a count that is wrong, ' +
     'anything that a killed call leaves to the next, an error that is not the KILL’s, and the like.',
@@ -199,8 +251,10 @@ export const soak: Section<SoakRow> = {
     { title: 'most', width: 6 },
     { title: 'killed', width: 6 },
   ],
-  measure: (bench, done) =>
-    measureSoak(bench, bench.quick ? { seconds: 10, rows: 5_000 } : { seconds: 600, rows: 20_000 }, done),
+  measure: (bench, done) => {
+    const { seconds, rows } = bench.quick ? { seconds: 10, rows: 5_000 } : { seconds: 600, rows: 20_000 };
+    return measureSoak(bench, { seconds: bench.minutes === undefined ? seconds : bench.minutes * 60, rows }, done);
+  },
   values: ({ what, times, perSecond, ms, killed, never }) => [
     what,
     marked(count(times), !never || times === 0),
