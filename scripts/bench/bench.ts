@@ -9,7 +9,7 @@ import { createConnection, createPool } from 'mysql2/promise';
 import { connectionSettings } from '../connect.js';
 import { end, fail, inTheEnd, isEnding, makeDatabase } from '../ending.js';
 import { type Kind, openServer, type Server } from '../server.js';
-import { plot } from './plot.js';
+import { plotsOf } from './plots.js';
 import {
   machine,
   type Results,
@@ -30,7 +30,7 @@ const USAGE = `Usage: npm run bench -- [mariadb|mysql] [--quick] [--only SECTION
   --only SECTIONS  some of ${SECTION_NAMES.join(',')}
   --minutes N      how long the soak goes on; 10 unless told
   --json           the results on standard output, as one JSON value
-  --out FOLDER     writes the results there, and the plot; sections that were not measured stay as they are`;
+  --out FOLDER     writes the results there, and the plots; sections that were not measured stay as they are`;
 
 /** Large enough for all that is measured: the subject is locks and indexes, not the disk. */
 const SETTINGS = ['--innodb-buffer-pool-size=2G'];
@@ -133,7 +133,7 @@ function write(folder: string, results: Results): void {
   const before = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Results) : undefined;
   const all: Results = { ...before, ...results, sections: { ...before?.sections, ...results.sections } };
   writeFileSync(file, `${JSON.stringify(all, null, 2)}\n`);
-  if (results.sections.cells) writeFileSync(join(folder, `plot-${results.kind}.svg`), plot(all));
+  for (const [name, svg] of Object.entries(plotsOf(all))) writeFileSync(join(folder, name), svg);
 }
 
 function readOptionsOf(args: string[]): Options | undefined {

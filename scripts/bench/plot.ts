@@ -3,17 +3,18 @@ import { type Cell, goal, type Rival } from './cells.js';
 import type { Results } from './results.js';
 import { digits, short } from './section.js';
 
-const WIDTH = 880;
-const LEFT = 52;
-const RIGHT = 16;
+/** Of all pictures, and where what they draw begins and ends in it. */
+export const WIDTH = 880;
+export const LEFT = 52;
+export const RIGHT = 16;
 const TOP = 92;
 const PANEL = 190;
 const GAP = 92;
 const SERIES: { rival: Rival; name: string; className: string; at: number }[] = [
-  { rival: 'byHand', name: 'the best written by hand', className: 'hand', at: 0 },
-  { rival: 'original', name: "the original's way, LOCK TABLES", className: 'original', at: 190 },
+  { rival: 'byHand', name: 'the best written by hand', className: 'first', at: 0 },
+  { rival: 'original', name: "the original's way, LOCK TABLES", className: 'second', at: 190 },
 ];
-const NAMES = { mariadb: 'MariaDB', mysql: 'MySQL' };
+export const NAMES = { mariadb: 'MariaDB', mysql: 'MySQL' };
 
 /** Colours that can be read on white and on black: a picture doesn't know which page it is on. */
 const STYLE = `
@@ -21,8 +22,21 @@ const STYLE = `
   .title { font-size: 16px; font-weight: 600 }
   .grid { stroke: #737b85; stroke-opacity: 0.3 }
   .even, .goal { stroke: #737b85; stroke-width: 1.5 }
-  .hand { fill: #2f81f7; stroke: #2f81f7 }
-  .original { fill: #d4691a; stroke: #d4691a }`;
+  .first { fill: #2f81f7; stroke: #2f81f7 }
+  .second { fill: #d4691a; stroke: #d4691a }
+  path.first, path.second { fill: none; stroke-width: 1.5 }
+  path.thin { stroke-width: 0.6 }`;
+
+/** A picture with its title above what it draws. */
+export function picture(title: string, height: number, drawn: string[]): string {
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${title}">`,
+    `<style>${STYLE}\n</style>`,
+    `<text class="title" x="${LEFT}" y="22">${title}</text>`,
+    ...drawn,
+    '</svg>\n',
+  ].join('\n');
+}
 
 /** Each rate of ours through theirs, on a scale of powers: above the line at 1 ours is faster. */
 export function plot({ kind, version, sections }: Results): string {
@@ -53,14 +67,7 @@ export function plot({ kind, version, sections }: Results): string {
     `<line class="goal" x1="${goalAt}" x2="${goalAt + 12}" y1="46" y2="46"/>`,
     `<text x="${goalAt + 18}" y="50">the goal, at least; thin lines: the spread of the turns</text>`,
   );
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${title}">`,
-    `<style>${STYLE}\n</style>`,
-    `<text class="title" x="${LEFT}" y="22">${title}</text>`,
-    ...key,
-    ...panels.flat(),
-    '</svg>\n',
-  ].join('\n');
+  return picture(title, height, [...key, ...panels.flat()]);
 }
 
 function ticks(low: number, high: number): number[] {
@@ -106,4 +113,4 @@ function panel(ids: number, cells: Cell[], top: number, y: (ratio: number) => nu
 }
 
 /** As many digits as a picture needs. */
-const n = (x: number) => Math.round(x * 10) / 10;
+export const n = (x: number) => Math.round(x * 10) / 10;
