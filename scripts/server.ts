@@ -103,7 +103,7 @@ export async function startServer(options: ServerOptions = {}): Promise<PrivateS
           url: `mysql://root:${password}@127.0.0.1:${port}/`,
           socket,
           get pid() {
-            return child?.pid;
+            return child.pid;
           },
           ...(programs.console && { console: [...programs.console, `--defaults-file=${client}`] }),
           ...(programs.dump && { dump: [...programs.dump, `--defaults-file=${client}`] }),
