@@ -43,6 +43,10 @@ export interface PrivateServer extends Server {
   kill(): Promise<void>;
   /** Starts it again, on the same data and the same port. Ends it before, unless `kill` did. */
   restart(): Promise<void>;
+  /** SIGSTOP: it keeps its connections, and answers nothing. */
+  freeze(): void;
+  /** SIGCONT. */
+  thaw(): void;
 }
 
 /**
@@ -113,6 +117,8 @@ export async function startServer(options: ServerOptions = {}): Promise<PrivateS
             await child.end('SIGTERM');
             await start(port);
           },
+          freeze: () => child.signal('SIGSTOP'),
+          thaw: () => child.signal('SIGCONT'),
         };
       } catch (error) {
         // Another process may have taken the port meanwhile.

@@ -1,7 +1,13 @@
 /** Three servers that keep the same data, on this machine, for the tests and for trying out. Nothing of it is left afterwards. */
 import { startGalera } from './galera.js';
+import { startGroupReplication } from './group-replication.js';
 
-const STARTS = { galera: startGalera };
+const STARTS = {
+  galera: startGalera,
+  'group-replication': startGroupReplication,
+  'group-replication-multi-primary': (options: ClusterOptions) =>
+    startGroupReplication({ ...options, multiPrimary: true }),
+};
 
 export type ClusterKind = keyof typeof STARTS;
 export const CLUSTER_KINDS = Object.keys(STARTS) as ClusterKind[];

@@ -1,0 +1,157 @@
+/** MySQL Group Replication: servers that agree on every transaction before it is committed, of which one may be written, or all. */
+import { randomBytes, randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
+import { type PrivateServer, startServer } from '../server.js';
+import { provide } from '../server-install.js';
+import { freePort } from '../server-process.js';
+import type { Cluster, ClusterOptions, Node } from './cluster.js';
+
+export interface GroupOptions extends ClusterOptions {
+  /** Whether all nodes may be written, rather than one. @default false */
+  multiPrimary?: boolean;
+}
+
+const SIZE = 3;
+const LOCALHOST = '127.0.0.1';
+/** On every node, with all rights: for whoever uses the group, and for its members among themselves. */
+const ACCOUNT = 'cluster';
+/** How long a node that joins may take to get what it has missed. */
+const PATIENCE_MS = 120_000;
+
+/** What is measured is the group, not how long it waits before it takes a member for gone: see the guide. */
+const IMPATIENT = ['member_expel_timeout=0', 'unreachable_majority_timeout=5'];
+
+/**
+ * Starts a group; resolves when all its nodes are online. The first one is the primary, unless all are.
+ *
+ * @throws Error as `startServer` does; and when a node doesn't get into the group.
+ */
+export async function startGroupReplication(options: GroupOptions = {}): Promise<Cluster> {
+  const { multiPrimary = false, settings = [], log = console.error } = options;
+  await provide('mysql', log); // once, rather than by each of them at the same time
+  const numbers = Array.from({ length: SIZE }, (_, i) => i + 1);
+  const ports = await Promise.all(numbers.map(freePort));
+  const group = [
+    ...[`group_name=${randomUUID()}`, 'start_on_boot=OFF', 'recovery_get_public_key=ON', ...IMPATIENT],
+    `group_seeds=${ports.map(port => `${LOCALHOST}:${port}`).join()}`,
+    `single_primary_mode=${multiPrimary ? 'OFF' : 'ON'}`,
+    `enforce_update_everywhere_checks=${multiPrimary ? 'ON' : 'OFF'}`,
+  ];
+  const ends: (() => Promise<void>)[] = [];
+  const stop = async () => void (await Promise.all(ends.map(end => end())));
+  const start = async (number: number): Promise<PrivateServer> => {
+    const server = await startServer({
+      kind: 'mysql',
+      log,
+      settings: [
+        ...[`--server-id=${number}`, `--report-host=${LOCALHOST}`, '--gtid-mode=ON', '--enforce-gtid-consistency=ON'],
+        '--plugin-load-add=group_replication.so',
+        ...[...group, `local_address=${LOCALHOST}:${ports[number - 1]}`].map(it => `--loose-group_replication_${it}`),
+        ...settings,
+      ],
+    });
+    // Its folder is removed: no need to leave the group in good order, which takes seconds.
+    ends.push(() => server.kill().then(server.stop));
+    return server;
+  };
+  try {
+    const started = await Promise.allSettled(numbers.map(start));
+    const servers = started.map(one => {
+      if (one.status === 'rejected') throw one.reason;
+      return one.value;
+    });
+    const password = randomBytes(16).toString('hex');
+    for (const server of servers) await prepare(server.url, password);
+    const urls = servers.map(({ url }) => withAccount(url, password));
+    await join(urls[0]!, true);
+    await Promise.all(urls.slice(1).map(url => join(url)));
+    const nodes = servers.map((server, i) => {
+      const others = servers.filter(other => other !== server);
+      return nodeOf(server, urls[i]!, others);
+    });
+    const kind = multiPrimary ? 'group-replication-multi-primary' : 'group-replication';
+    return { kind, version: servers[0]!.version, nodes, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+function nodeOf(server: PrivateServer, url: string, others: readonly PrivateServer[]): Node {
+  return {
+    url,
+    port: Number(new URL(url).port),
+    kill: server.kill,
+    start: async () => {
+      await server.restart();
+      await join(url);
+    },
+    freeze: server.freeze,
+    thaw: server.thaw,
+    // They listen for each other on all addresses of the machine, so nothing can be put in between.
+    cutOff: async () => {
+      for (const other of others) other.freeze();
+    },
+    rejoin: async () => {
+      for (const other of others) other.thaw();
+      await join(url);
+    },
+  };
+}
+
+/** A node on which nobody may write but for these statements: they are no part of what the group agrees on. */
+async function prepare(url: string, password: string): Promise<void> {
+  await connected(url, async connection => {
+    await connection.query('SET SESSION sql_log_bin = 0');
+    await connection.query(`CREATE USER ${ACCOUNT} IDENTIFIED BY '${password}'`);
+    await connection.query(`GRANT ALL ON *.* TO ${ACCOUNT} WITH GRANT OPTION`);
+    await connection.query(
+      `CHANGE REPLICATION SOURCE TO SOURCE_USER = '${ACCOUNT}', SOURCE_PASSWORD = '${password}'
+        FOR CHANNEL 'group_replication_recovery'`,
+    );
+  });
+}
+
+function withAccount(url: string, password: string): string {
+  const changed = new URL(url);
+  [changed.username, changed.password] = [ACCOUNT, password];
+  return changed.href;
+}
+
+/** Has a node enter the group, unless it is a member, and waits until it is online. `first`: it begins a new one. */
+async function join(url: string, first = false): Promise<void> {
+  await connected(url, async connection => {
+    if (first) await connection.query('SET GLOBAL group_replication_bootstrap_group = ON');
+    for (const deadline = Date.now() + PATIENCE_MS; ; await sleep(200)) {
+      const state = await stateOf(connection);
+      if (state === 'ONLINE') break;
+      if (Date.now() > deadline) throw new Error(`a node is ${state}, and not online`);
+      if (state === 'RECOVERING') continue;
+      if (state === 'ERROR') await connection.query('STOP GROUP_REPLICATION');
+      // The others may take it for a member yet, that is about to be expelled.
+      await connection.query('START GROUP_REPLICATION').catch(error => {
+        if (Date.now() > deadline) throw error;
+      });
+    }
+    if (first) await connection.query('SET GLOBAL group_replication_bootstrap_group = OFF');
+  });
+}
+
+/** ONLINE, RECOVERING, UNREACHABLE, ERROR or OFFLINE, as the node itself sees it. */
+async function stateOf(connection: Connection): Promise<string> {
+  const [rows] = await connection.query<RowDataPacket[]>(
+    `SELECT member_state AS state FROM performance_schema.replication_group_members
+      WHERE member_id IN (@@server_uuid, '')`,
+  );
+  return rows[0]?.state ?? 'OFFLINE';
+}
+
+async function connected<T>(url: string, work: (connection: Connection) => Promise<T>): Promise<T> {
+  const connection = await createConnection(url);
+  try {
+    return await work(connection);
+  } finally {
+    connection.destroy();
+  }
+}

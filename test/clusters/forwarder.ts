@@ -1,0 +1,61 @@
+/** What stands between clients and the servers of a cluster: MySQL Router, ProxySQL, HAProxy, or an address that moves. */
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+
+/** Leads all who connect to one port of this machine, which may change. */
+export class Forwarder {
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #target: number | undefined;
+
+  private constructor(server: Server) {
+    this.#server = server;
+    server.on('connection', socket => this.#forward(socket));
+  }
+
+  /** @param target the port where it leads; none: who connects is sent away. */
+  static async open(target?: number): Promise<Forwarder> {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const forwarder = new Forwarder(server);
+    forwarder.#target = target;
+    return forwarder;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  get target(): number | undefined {
+    return this.#target;
+  }
+
+  /** Leads elsewhere from now on. Connections to where it led before are cut: one to a server that hangs would wait for ever. */
+  leadTo(target: number | undefined): void {
+    if (target === this.#target) return;
+    this.#target = target;
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  close(): void {
+    this.#server.close();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #forward(client: Socket): void {
+    if (this.#target === undefined) return void client.destroy();
+    const server = connect(this.#target, '127.0.0.1');
+    for (const [from, to] of [
+      [client, server],
+      [server, client],
+    ] as const) {
+      this.#sockets.add(from);
+      from.pipe(to);
+      from.on('error', () => {}); // told to the other side by closing it
+      from.on('close', () => {
+        this.#sockets.delete(from);
+        to.destroy();
+      });
+    }
+  }
+}
