@@ -1,3 +1,4 @@
+-- {{refuse_read_only}}
 -- A deadlock with somebody's transaction has rolled back this one statement, which is then made again; or, if the caller
 -- has a transaction open, all of that: the caller has to repeat it. (In one, a savepoint outlives its own statement.)
 IF @@autocommit THEN

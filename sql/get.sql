@@ -44,6 +44,7 @@ BEGIN
     IF v_error IS NOT NULL THEN
         SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = v_error;
     END IF;
+    -- {{refuse_read_only}}
 
     -- Candidates are looked up, and claimed by one statement, which is a transaction by itself, unless the caller has one
     -- open. So whatever ends this call, be it KILL, leaves no transaction open. Who loses candidates to others tries again.
