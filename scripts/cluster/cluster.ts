@@ -1,12 +1,15 @@
-/** Three servers that keep the same data, on this machine, for the tests and for trying out. Nothing of it is left afterwards. */
+/** Several servers that keep the same data, on this machine, for the tests and for trying out. Nothing of it is left afterwards. */
 import { startGalera } from './galera.js';
 import { startGroupReplication } from './group-replication.js';
+import { startReplicated } from './replica.js';
 
 const STARTS = {
   galera: startGalera,
   'group-replication': startGroupReplication,
   'group-replication-multi-primary': (options: ClusterOptions) =>
     startGroupReplication({ ...options, multiPrimary: true }),
+  'mariadb-replica': (options: ClusterOptions) => startReplicated('mariadb', options),
+  'mysql-replica': (options: ClusterOptions) => startReplicated('mysql', options),
 };
 
 export type ClusterKind = keyof typeof STARTS;
@@ -50,7 +53,7 @@ export interface Cluster {
 }
 
 /**
- * Starts three nodes, each with a new and empty data directory, on free ports of 127.0.0.1. They end with this process at
+ * Starts the nodes, each with a new and empty data directory, on free ports of 127.0.0.1. They end with this process at
  * the latest, however that ends.
  * @throws Error when their programs are not there and can't be installed; when one doesn't start, with the last lines of its log.
  */

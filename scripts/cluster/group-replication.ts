@@ -1,10 +1,11 @@
 /** MySQL Group Replication: servers that agree on every transaction before it is committed, of which one may be written, or all. */
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
 import { type PrivateServer, startServer } from '../server.js';
 import { provide } from '../server-install.js';
 import { freePort } from '../server-process.js';
+import { type Account, connected, makeAccount, newAccount } from './account.js';
 import type { Cluster, ClusterOptions, Node } from './cluster.js';
 
 export interface GroupOptions extends ClusterOptions {
@@ -14,10 +15,9 @@ export interface GroupOptions extends ClusterOptions {
 
 const SIZE = 3;
 const LOCALHOST = '127.0.0.1';
-/** On every node, with all rights: for whoever uses the group, and for its members among themselves. */
-const ACCOUNT = 'cluster';
 /** How long a node that joins may take to get what it has missed. */
 const PATIENCE_MS = 120_000;
+const ANSWER_MS = 1_000;
 
 /** What is measured is the group, not how long it waits before it takes a member for gone: see the guide. */
 const IMPATIENT = ['member_expel_timeout=0', 'unreachable_majority_timeout=5'];
@@ -61,9 +61,8 @@ export async function startGroupReplication(options: GroupOptions = {}): Promise
       if (one.status === 'rejected') throw one.reason;
       return one.value;
     });
-    const password = randomBytes(16).toString('hex');
-    for (const server of servers) await prepare(server.url, password);
-    const urls = servers.map(({ url }) => withAccount(url, password));
+    const account = newAccount();
+    const urls = await Promise.all(servers.map(({ url }) => prepare(url, account)));
     await join(urls[0]!, true);
     await Promise.all(urls.slice(1).map(url => join(url)));
     const nodes = servers.map((server, i) => {
@@ -100,23 +99,16 @@ function nodeOf(server: PrivateServer, url: string, others: readonly PrivateServ
   };
 }
 
-/** A node on which nobody may write but for these statements: they are no part of what the group agrees on. */
-async function prepare(url: string, password: string): Promise<void> {
+/** Makes the account that a node has for its users, and for what it has missed when it joins. */
+async function prepare(url: string, account: Account): Promise<string> {
+  const urlOfAccount = await makeAccount(url, account);
   await connected(url, async connection => {
-    await connection.query('SET SESSION sql_log_bin = 0');
-    await connection.query(`CREATE USER ${ACCOUNT} IDENTIFIED BY '${password}'`);
-    await connection.query(`GRANT ALL ON *.* TO ${ACCOUNT} WITH GRANT OPTION`);
     await connection.query(
-      `CHANGE REPLICATION SOURCE TO SOURCE_USER = '${ACCOUNT}', SOURCE_PASSWORD = '${password}'
+      `CHANGE REPLICATION SOURCE TO SOURCE_USER = '${account.user}', SOURCE_PASSWORD = '${account.password}'
         FOR CHANNEL 'group_replication_recovery'`,
     );
   });
-}
-
-function withAccount(url: string, password: string): string {
-  const changed = new URL(url);
-  [changed.username, changed.password] = [ACCOUNT, password];
-  return changed.href;
+  return urlOfAccount;
 }
 
 /** Has a node enter the group, unless it is a member, and waits until it is online. `first`: it begins a new one. */
@@ -147,11 +139,21 @@ async function stateOf(connection: Connection): Promise<string> {
   return rows[0]?.state ?? 'OFFLINE';
 }
 
-async function connected<T>(url: string, work: (connection: Connection) => Promise<T>): Promise<T> {
-  const connection = await createConnection(url);
+/** What a proxy asks a node before it leads anybody there: is it the group's primary, and are most of the others in sight? */
+const MAY_WRITE = `
+  SELECT NOT @@GLOBAL.super_read_only AND SUM(member_id = @@server_uuid AND member_state = 'ONLINE') = 1
+      AND SUM(member_state <> 'UNREACHABLE') * 2 > COUNT(*) AS ok
+    FROM performance_schema.replication_group_members`;
+
+/** Whether a node may be written, as itself sees it. False where it doesn't tell within a second. */
+export async function mayWrite({ url }: Node): Promise<boolean> {
+  const connection = createConnection({ uri: url, connectTimeout: ANSWER_MS });
   try {
-    return await work(connection);
+    const [rows] = await (await connection).query<RowDataPacket[]>({ sql: MAY_WRITE, timeout: ANSWER_MS });
+    return rows[0]!.ok === 1;
+  } catch {
+    return false;
   } finally {
-    connection.destroy();
+    connection.then(opened => opened.destroy()).catch(() => {});
   }
 }

@@ -1,6 +1,11 @@
 /** What stands between clients and the servers of a cluster: MySQL Router, ProxySQL, HAProxy, or an address that moves. */
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Node } from '../../scripts/cluster/cluster.js';
+
+/** How often it is looked whether the writer still is one, ms. */
+const LOOK_MS = 200;
 
 /** Leads all who connect to one port of this machine, which may change. */
 export class Forwarder {
@@ -35,6 +40,20 @@ export class Forwarder {
     if (target === this.#target) return;
     this.#target = target;
     for (const socket of this.#sockets) socket.destroy();
+  }
+
+  /**
+   * From now on leads to a node that may be written, and stays with it as long as that is so.
+   *
+   * @param mayWrite whether a node may be written.
+   */
+  async follow(nodes: readonly Node[], mayWrite: (node: Node) => Promise<boolean>): Promise<void> {
+    while (this.#server.listening) {
+      const writing = await Promise.all(nodes.map(mayWrite));
+      const writers = nodes.filter((_, i) => writing[i]).map(({ port }) => port);
+      if (!writers.includes(this.#target!)) this.leadTo(writers[0]);
+      await sleep(LOOK_MS);
+    }
   }
 
   close(): void {
