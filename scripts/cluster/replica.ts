@@ -48,7 +48,7 @@ export async function startReplicated(kind: Kind, options: ClusterOptions = {}):
   const stop = async () => void (await Promise.all(ends.map(end => end())));
   const start = async (number: number): Promise<PrivateServer> => {
     const server = await startServer({ kind, log, settings: [`--server-id=${number}`, ...its.settings, ...settings] });
-    ends.push(server.stop);
+    ends.push(() => server.kill().then(server.stop)); // its folder is removed: no need of good order
     return server;
   };
   try {

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import mysql, { type Pool, type RowDataPacket } from 'mysql2/promise';
+import mysql, { type Connection, type Pool, type RowDataPacket } from 'mysql2/promise';
 import { DoLoop } from '../../src/index.js';
 import type { MySqlError } from '../../src/mysql.js';
 
@@ -146,4 +146,20 @@ export async function assertKept(storm: Storm, size: number, urls: readonly stri
     assert.deepEqual([...rows], first, 'the servers differ');
   }
   return first!.filter(([id, row]) => row.lock_until !== null && !storm.holders.has(id)).length;
+}
+
+/** Calls that read, in a loop that has the ids 1 to 3. */
+export const READING = ["check('[1, 2, 3]')", "stats('[60]')", 'next(NULL)'];
+/** And one of each procedure that writes. */
+const WRITING = [
+  ...['get(2, NULL, NULL)', "did('[1]', NULL, NULL)", "add('[9]', NULL)", "remove('[2]')", 'bump(3, NULL, NULL)'],
+  ...['unlock(1, NULL, NULL)', 'extend(1, NULL, NULL)', 'fail(1, NULL, NULL)'],
+];
+
+/** Every procedure that writes is refused, as read-only, to who calls it here. */
+export async function refusesToWrite(connection: Connection, table: string): Promise<void> {
+  for (const call of WRITING) {
+    const refused = connection.query(`CALL ${table}_${call}`);
+    await assert.rejects(refused, { errno: 1290, message: /read.only/ }, call);
+  }
 }
