@@ -18,6 +18,8 @@ const LOCALHOST = '127.0.0.1';
 /** How long a node that joins may take to get what it has missed. */
 const PATIENCE_MS = 120_000;
 const ANSWER_MS = 1_000;
+/** Longer than a node that hung needs to hear from the others. */
+const CALM_MS = 2_000;
 
 /** What is measured is the group, not how long it waits before it takes a member for gone: see the guide. */
 const IMPATIENT = ['member_expel_timeout=0', 'unreachable_majority_timeout=5'];
@@ -65,10 +67,7 @@ export async function startGroupReplication(options: GroupOptions = {}): Promise
     const urls = await Promise.all(servers.map(({ url }) => prepare(url, account)));
     await join(urls[0]!, true);
     await Promise.all(urls.slice(1).map(url => join(url)));
-    const nodes = servers.map((server, i) => {
-      const others = servers.filter(other => other !== server);
-      return nodeOf(server, urls[i]!, others);
-    });
+    const nodes = servers.map((server, i) => nodeOf(server, urls[i]!, servers, urls));
     const kind = multiPrimary ? 'group-replication-multi-primary' : 'group-replication';
     return { kind, version: servers[0]!.version, nodes, stop };
   } catch (error) {
@@ -77,7 +76,7 @@ export async function startGroupReplication(options: GroupOptions = {}): Promise
   }
 }
 
-function nodeOf(server: PrivateServer, url: string, others: readonly PrivateServer[]): Node {
+function nodeOf(server: PrivateServer, url: string, all: readonly PrivateServer[], urls: readonly string[]): Node {
   return {
     url,
     port: Number(new URL(url).port),
@@ -88,13 +87,13 @@ function nodeOf(server: PrivateServer, url: string, others: readonly PrivateServ
     },
     freeze: server.freeze,
     thaw: server.thaw,
-    // They listen for each other on all addresses of the machine, so nothing can be put in between.
+    // They listen for each other on all addresses of the machine, so nothing can be put in between: the others hang instead.
     cutOff: async () => {
-      for (const other of others) other.freeze();
+      for (const other of all) if (other !== server) other.freeze();
     },
     rejoin: async () => {
-      for (const other of others) other.thaw();
-      await join(url);
+      for (const one of all) one.thaw();
+      await whole(urls);
     },
   };
 }
@@ -128,6 +127,28 @@ async function join(url: string, first = false): Promise<void> {
     }
     if (first) await connection.query('SET GLOBAL group_replication_bootstrap_group = OFF');
   });
+}
+
+/** Resolves when all nodes are online and agree on that, for a while: one that hung learns late that it was expelled. */
+async function whole(urls: readonly string[]): Promise<void> {
+  const deadline = Date.now() + PATIENCE_MS;
+  for (let since = Date.now(); Date.now() - since < CALM_MS; await sleep(200)) {
+    await Promise.all(urls.map(url => join(url)));
+    const views = await Promise.all(urls.map(url => connected(url, viewOf)));
+    if (new Set(views).size === 1 && views[0]!.startsWith(`${urls.length} `)) continue;
+    if (Date.now() > deadline) throw new Error(`the nodes do not agree: ${views.join(', ')}`);
+    since = Date.now();
+  }
+}
+
+/** How many members a node sees online, and in which view of the group. */
+async function viewOf(connection: Connection): Promise<string> {
+  const [rows] = await connection.query<RowDataPacket[]>(
+    `SELECT CONCAT(SUM(member_state = 'ONLINE'), ' in view ', MAX(view_id)) AS view
+      FROM performance_schema.replication_group_members
+      LEFT JOIN performance_schema.replication_group_member_stats USING (member_id)`,
+  );
+  return rows[0]!.view;
 }
 
 /** ONLINE, RECOVERING, UNREACHABLE, ERROR or OFFLINE, as the node itself sees it. */
