@@ -22,7 +22,7 @@ const ANSWER_MS = 1_000;
 const CALM_MS = 2_000;
 
 /** What is measured is the group, not how long it waits before it takes a member for gone: see the guide. */
-const IMPATIENT = ['member_expel_timeout=0', 'unreachable_majority_timeout=5'];
+const IMPATIENT = ['member_expel_timeout=0', 'unreachable_majority_timeout=5', 'recovery_reconnect_interval=1'];
 
 /**
  * Starts a group; resolves when all its nodes are online. The first one is the primary, unless all are.
@@ -35,7 +35,8 @@ export async function startGroupReplication(options: GroupOptions = {}): Promise
   const numbers = Array.from({ length: SIZE }, (_, i) => i + 1);
   const ports = await Promise.all(numbers.map(freePort));
   const group = [
-    ...[`group_name=${randomUUID()}`, 'start_on_boot=OFF', 'recovery_get_public_key=ON', ...IMPATIENT],
+    ...[`group_name=${randomUUID()}`, 'start_on_boot=OFF', 'recovery_get_public_key=ON'],
+    ...IMPATIENT,
     `group_seeds=${ports.map(port => `${LOCALHOST}:${port}`).join()}`,
     `single_primary_mode=${multiPrimary ? 'OFF' : 'ON'}`,
     `enforce_update_everywhere_checks=${multiPrimary ? 'ON' : 'OFF'}`,

@@ -51,16 +51,24 @@ async function makeLoop(size: number): Promise<{ table: string; loop: DoLoop }> 
   return { table, loop };
 }
 
-/** Resolves when all nodes have what was committed anywhere. */
+/** Resolves when all nodes have what was committed on any. */
 async function caughtUp(): Promise<void> {
-  await Promise.all(
-    urls.map(url =>
-      connected(url, async connection => {
-        await connection.query("SET SESSION group_replication_consistency = 'BEFORE'");
-        await connection.query('SELECT COUNT(*) FROM mysql.user');
-      }),
-    ),
+  const committed = await Promise.all(
+    urls.map(url => connected(url, connection => only(connection, 'SELECT @@GLOBAL.gtid_executed'))),
   );
+  for (const url of urls) {
+    await connected(url, async connection => {
+      for (const gtids of committed) {
+        const late = await only(connection, 'SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 60)', [gtids]);
+        assert.equal(late, 0, 'a node stays behind');
+      }
+    });
+  }
+}
+
+async function only(connection: Connection, sql: string, values: unknown[] = []): Promise<unknown> {
+  const [rows] = await connection.query<RowDataPacket[]>(sql, values);
+  return Object.values(rows[0]!)[0];
 }
 
 function primaryNode(): Node {

@@ -113,12 +113,12 @@ for (const [kind, name] of [
         await work;
         assert.equal(await assertKept(storm, size, [urls[1]!]), 0);
         assert.deepEqual(
-          notReplicated.filter(id => !storm.acknowledged.has(id)),
+          [...notReplicated].filter(id => !storm.acknowledged.has(id)),
           [],
           'what was lost comes again',
         );
         assert.deepEqual(
-          replicated.filter(id => storm.holders.has(id)),
+          [...replicated].filter(id => storm.holders.has(id)),
           [],
           'what was not lost does not',
         );
