@@ -35,6 +35,14 @@ export interface Created {
 
 const DEFAULT_ENGINE = 'InnoDB';
 
+/** Engines that would make a table and could not keep a loop: two workers would be given one id, or nobody any. */
+const UNABLE: [RegExp, string][] = [
+  [/^ndb(cluster)?$/i, 'it knows no SKIP LOCKED'],
+  [/^spider$/i, 'it drops SKIP LOCKED, so that ids are given to two at once'],
+  [/^federated$/i, 'it locks no rows where they are'],
+  [/^blackhole$/i, 'it keeps no rows'],
+];
+
 /**
  * The statements that make a loop, one each, without DELIMITER: for a migration, on any connection. One text for MySQL
  * and MariaDB; may be run again.
@@ -58,6 +66,8 @@ function parseEngine(engine: string): string {
   if (typeof engine !== 'string' || !/^[a-z][a-z0-9_]{0,63}$/i.test(engine)) {
     throw new RangeError(`engine: ${JSON.stringify(engine)} is not a storage engine's name, like InnoDB`);
   }
+  const unable = UNABLE.find(([name]) => name.test(engine));
+  if (unable) throw new RangeError(`engine: ${engine} can't keep a loop: ${unable[1]}`);
   return engine.toLowerCase() === DEFAULT_ENGINE.toLowerCase() ? DEFAULT_ENGINE : engine;
 }
 

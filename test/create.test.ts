@@ -367,6 +367,11 @@ const strangers: [definition: string, options: SqlOptions, difference: string][]
   [`(id INT PRIMARY KEY, ${times}) ENGINE=MyISAM`, { engine: 'InnoDB' }, 'its engine is MyISAM, not InnoDB'],
 ];
 
+// One that can't keep a loop; MariaDB has it as a plugin.
+if (server.kind === 'mysql') {
+  strangers.push([`(id INT PRIMARY KEY, ${times}) ENGINE=BLACKHOLE`, {}, 'its engine is BLACKHOLE, not InnoDB']);
+}
+
 for (const [name, install] of twoDoors) {
   for (const [definition, options, difference] of strangers) {
     const asked = Object.keys(options).length > 0 ? ` asked for as ${JSON.stringify(options)}` : '';
@@ -389,6 +394,17 @@ for (const [name, install] of twoDoors) {
       assert.deepEqual(left, name === 'create()' ? [] : [`${table}_adopt`]);
     });
   }
+}
+
+for (const engine of ['NDB', 'ndbcluster', 'SPIDER', 'Federated', 'BLACKHOLE']) {
+  test(`engine ${engine}, which can't keep a loop, is refused at each door, and nothing is made`, async () => {
+    const table = newTable();
+    const refusal = { name: 'RangeError', message: new RegExp(`^engine: ${engine} can't keep a loop: it \\w+ `) };
+    await assert.rejects(create(root, table, { engine }), refusal);
+    assert.throws(() => sqlForCreate(table, { engine }), refusal);
+    assert.throws(() => scriptForCreate(table, { engine }), refusal);
+    assert.deepEqual(await rows(root, `SHOW TABLES LIKE '${table}'`), []);
+  });
 }
 
 test('a procedure of that name that is not of doloop is not replaced, and nothing else is made', async () => {
