@@ -1,8 +1,9 @@
 /** A database server as a process of ours, whether it is alone or one of several. */
 import type { ChildProcess } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
+import { createServer, type Server } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ConnectionOptions, createConnection, type RowDataPacket } from 'mysql2/promise';
 import { lastLines, spawnGuarded, unref } from './server-install.js';
@@ -82,11 +83,24 @@ export async function versionOf(account: ConnectionOptions): Promise<string> {
   }
 }
 
+/** Below those that systems give to outgoing connections: one of these would soon be another's. */
+const PORTS = { from: 15_000, to: 32_000 };
+
 /** So many ports of 127.0.0.1 that nobody listens on at the moment, all different. */
 export async function freePorts(count: number): Promise<number[]> {
-  const listeners = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  await Promise.all(listeners.map(listener => once(listener, 'listening')));
-  const ports = listeners.map(listener => (listener.address() as AddressInfo).port);
+  const listeners: Server[] = [];
+  const ports: number[] = [];
+  while (ports.length < count) {
+    const port = randomInt(PORTS.from, PORTS.to);
+    const listener = createServer().listen(port, '127.0.0.1');
+    try {
+      await once(listener, 'listening');
+      listeners.push(listener);
+      ports.push(port);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+    }
+  }
   await Promise.all(listeners.map(listener => once(listener.close(), 'close')));
   return ports;
 }

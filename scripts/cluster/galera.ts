@@ -1,6 +1,6 @@
 /** MariaDB Galera with three nodes on this machine. */
 import { randomBytes } from 'node:crypto';
-import { chownSync, copyFileSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { chownSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,7 +12,7 @@ import { type GaleraPrograms, provideGalera } from './galera-install.js';
 
 const NODES = 3;
 /** For how long a node may take to be one of the cluster, ms. */
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 120_000;
 /** As whom the nodes run where we are root: a state transfer's rsync is of no use as root, since it gives up that right. */
 const NOBODY = 65_534;
 
@@ -60,6 +60,7 @@ export async function startGalera({ log = console.error, settings = [] }: Cluste
       nodes = ports.map((its, i) => new GaleraNode(common, `${attempt}-${i + 1}`, its));
       try {
         const version = await nodes[0]!.found();
+        // One after the other: two that want all files at once wait for each other.
         for (const node of nodes.slice(1)) await node.start();
         return { kind: 'galera', version, nodes, stop };
       } catch (error) {
@@ -71,6 +72,25 @@ export async function startGalera({ log = console.error, settings = [] }: Cluste
   } catch (error) {
     await stop();
     throw new Error(`The Galera cluster did not start: ${(error as Error).message}`);
+  }
+}
+
+/** What a proxy asks a node before it leads anybody there: is it one of the cluster, with all the others have? */
+const MAY_WRITE =
+  "SELECT variable_value AS state FROM information_schema.global_status WHERE variable_name = 'wsrep_local_state'";
+const SYNCED = '4';
+const ANSWER_MS = 1_000;
+
+/** Whether a node may be used, as itself sees it. False where it doesn't tell within a second. */
+export async function mayWrite({ url }: Node): Promise<boolean> {
+  const connection = mysql.createConnection({ uri: url, connectTimeout: ANSWER_MS });
+  try {
+    const [rows] = await (await connection).query<RowDataPacket[]>({ sql: MAY_WRITE, timeout: ANSWER_MS });
+    return rows[0]!.state === SYNCED;
+  } catch {
+    return false;
+  } finally {
+    connection.then(opened => opened.destroy()).catch(() => {});
   }
 }
 
@@ -213,12 +233,25 @@ class GaleraNode implements Node {
       ...Object.entries(options).map(([key, value]) => `--${key}=${value}`),
       ...[...settings, ...more],
     ];
+    if (existsSync(join(this.#data, 'grastate.dat'))) argv.push(await this.#position(argv));
     const version = await this.#server.start(argv, {
       ...process.env,
       PATH: [bin, process.env.PATH, '/usr/sbin'].join(delimiter),
     });
     await this.#whenSynced();
     return version;
+  }
+
+  /**
+   * The option that says how far a node had come when it was killed. Without it, as a systemd service has it, one that had
+   * not yet written what the others had acknowledged might found the cluster anew, and all would lose that.
+   */
+  async #position(argv: readonly string[]): Promise<string> {
+    await runGuarded([...argv, '--wsrep-recover'], this.#log);
+    const [position] = [...readFileSync(this.#log, 'utf8').matchAll(/WSREP: Recovered position: *(\S+)/g)]
+      .at(-1)!
+      .slice(1);
+    return `--wsrep-start-position=${position}`;
   }
 
   async #whenSynced(): Promise<void> {
