@@ -1,8 +1,8 @@
 import type { Connection as CallbackConnection, Pool as CallbackPool } from 'mysql2';
-import type { Connection, Pool, PoolConnection, QueryOptions, ResultSetHeader } from 'mysql2/promise';
+import type { Connection, Pool, PoolConnection, PoolNamespace, QueryOptions, ResultSetHeader } from 'mysql2/promise';
 
-/** A pool of mysql2, the flavour with promises or the one with callbacks. */
-export type AnyPool = Pool | CallbackPool;
+/** A pool of mysql2, the flavour with promises or the one with callbacks; or what `of` a pool cluster answers, with promises. */
+export type AnyPool = Pool | CallbackPool | PoolNamespace;
 /** A connection of mysql2, the flavour with promises or the one with callbacks. */
 export type AnyConnection = Connection | CallbackConnection;
 

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import mysql, { type Connection, type Pool, type RowDataPacket } from 'mysql2/promise';
+import mysql, { type Connection, type Pool, type PoolNamespace, type RowDataPacket } from 'mysql2/promise';
 import { DoLoop } from '../../src/index.js';
 import type { MySqlError } from '../../src/mysql.js';
 
@@ -36,7 +36,7 @@ export class Storm {
   }
 
   /** Works by `loop.work()` until nothing is due. */
-  async byClient(who: string, pool: Pool): Promise<void> {
+  async byClient(who: string, pool: Pool | PoolNamespace): Promise<void> {
     const loop = new DoLoop(counting(pool, this.errors.client), this.table);
     const handler = (batch: readonly number[]) => this.#take(batch, who);
     await loop.work(handler, {
@@ -98,7 +98,7 @@ function count(errors: Map<string, number>, error: unknown): void {
 }
 
 /** A pool that counts the errors of what is asked of its connections. */
-function counting(pool: Pool, errors: Map<string, number>): Pool {
+function counting(pool: Pool | PoolNamespace, errors: Map<string, number>): Pool | PoolNamespace {
   const heard = <T extends object>(target: T): T =>
     new Proxy(target, {
       get(real, key) {

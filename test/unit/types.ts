@@ -1,6 +1,6 @@
 /** Never run, but compiled with the rest: what the types let through, and what they don't. */
 import type { Connection as CallbackConnection, Pool as CallbackPool } from 'mysql2';
-import type { Connection, Pool, PoolConnection } from 'mysql2/promise';
+import type { Connection, Pool, PoolConnection, PoolNamespace } from 'mysql2/promise';
 import {
   type AddOptions,
   Batch,
@@ -35,9 +35,11 @@ export async function whatItTakes(
   connection: Connection,
   pooled: PoolConnection,
   callbackPool: CallbackPool,
+  ofCluster: PoolNamespace,
   callbackConnection: CallbackConnection,
 ): Promise<void> {
-  for (const target of [pool, connection, pooled, callbackPool, callbackConnection]) new DoLoop(target, 'user_loop');
+  for (const target of [pool, connection, pooled, callbackPool, callbackConnection, ofCluster])
+    new DoLoop(target, 'user_loop');
   // @ts-expect-error a table is needed
   new DoLoop(pool);
   // @ts-expect-error a URL is no pool
