@@ -8,17 +8,7 @@ const isOn = (value: string | undefined) => value !== undefined && !/^(off|0|)$/
 
 /** Several servers of which more than one may write. */
 export function cluster({ variables }: Facts): Found[] {
-  if (isOn(variables.get('wsrep_on'))) {
-    return Number(variables.get('wsrep_retry_autocommit')) === 0
-      ? [ok('Galera')]
-      : [
-          problem(
-            'Galera makes a call again by itself (wsrep_retry_autocommit), and ids that the first one got are lost until ' +
-              'their locks run out. On every node, and in its option file:',
-            'SET GLOBAL wsrep_retry_autocommit = 0;',
-          ),
-        ];
-  }
+  if (isOn(variables.get('wsrep_on'))) return [ok('Galera')];
   if (variables.get('group_replication_group_name')) {
     return isOn(variables.get('group_replication_single_primary_mode'))
       ? [ok('Group Replication with one primary')]
