@@ -83,7 +83,7 @@ test('a worker leaves nothing in memory, nor on its signal, nor a session on the
         if (handled >= until) end.abort();
         if (id % 7 === 0) throw new Error('no answer');
       },
-      { maxIds: 4, minLoopTime: 0, concurrency: 2, retryIn: 0, signal },
+      { maxIds: 2, minLoopTime: 0, concurrency: 2, retryIn: 0, signal },
     );
     assert.equal(summary.lost, 0);
   };
