@@ -121,8 +121,8 @@ export class Tally {
 
 interface Claim {
   holder: string;
-  /** By the server's clock, s. */
-  at: number;
+  /** When it was heard of, by the server's clock, s: it was made before. */
+  told: number;
   until: number;
 }
 
@@ -134,6 +134,8 @@ export class Holders {
 
   constructor(
     private readonly tally: Tally,
+    /** The server's time, s; rather later. */
+    private readonly time: () => number,
     private readonly note: (event: string, details: object) => void,
   ) {}
 
@@ -143,14 +145,15 @@ export class Holders {
   }
 
   /**
-   * They were claimed at this time of the server's, and not been given to others since this moment. Of two claims either
-   * may be told first, if the earlier one was for a short time.
+   * They were claimed, and not been given to others since this moment. Of two claims either may be told first, if the
+   * earlier one was for a short time. A get may take its time between looking at the clock and claiming: so it is known
+   * of a claim that it was made before it was told, and no more.
    */
-  take(holder: string, ids: readonly number[], at: number, until: number, since = this.#claims): void {
-    this.note('take', { holder, at, until, since, ids });
+  take(holder: string, ids: readonly number[], until: number, since = this.#claims): void {
+    const claim = { holder, told: this.time(), until };
+    this.note('take', { ...claim, since, ids });
     this.#claims += 1;
-    const claim = { holder, at, until };
-    const overlaps = (other: Claim) => other.at < until && at < other.until;
+    const overlaps = (other: Claim) => other.told < until && claim.told < other.until;
     for (const id of ids) {
       const taken = this.#taken.get(id);
       const other = this.#holders.get(id) ?? (taken && taken.since > since ? taken.claim : undefined);
@@ -158,7 +161,7 @@ export class Holders {
         this.note('two holders', { id, holder, other });
         this.tally.violation('an id has two holders', `${id}: ${holder}, and ${other.holder}`);
       }
-      if (!other || other.at <= at) this.#holders.set(id, claim);
+      if (!other || other.until <= until) this.#holders.set(id, claim);
       this.#taken.set(id, { claim, since: this.#claims });
     }
   }
@@ -251,7 +254,11 @@ export async function surely<T extends RowDataPacket[] | ResultSetHeader>(
 /** What all connections have in common. */
 export class Soak {
   readonly tally = new Tally();
-  readonly holders = new Holders(this.tally, (event, details) => this.note(event, details));
+  readonly holders = new Holders(
+    this.tally,
+    () => this.serverTime,
+    (event, details) => this.note(event, details),
+  );
   /** Ids of `churned` put in, less those taken out. */
   churned = 0;
   /** Ids of `fresh` that are in for sure, and those that may be. */
@@ -265,7 +272,7 @@ export class Soak {
     readonly table: string,
     /** Never killed, and never in a transaction. */
     readonly observer: Connection,
-    /** The server's clock less ours, s. */
+    /** The server's clock less ours, s; rather too much than too little. */
     readonly clock: number,
     readonly evidence: Evidence,
   ) {}
@@ -294,7 +301,7 @@ export class Soak {
     for (const lease of new Set(rows.map(row => row.lock_until as number))) {
       const ids = rows.filter(row => row.lock_until === lease).map(row => row.id as number);
       const own = ids.filter(isWork);
-      this.holders.take(`${holder}, recovered`, own, lease - lockFor, lease);
+      this.holders.take(`${holder}, recovered`, own, lease);
       this.holders.release(own);
       await this.unlock(ids, lease);
     }
@@ -305,7 +312,7 @@ export class Soak {
     const lockFor = this.nextLockFor();
     const { ids, lease } = await plainly(this.observer, this.table)('get', max, lockFor, 0);
     const work = ids.filter(isWork);
-    this.holders.take(`${holder}, looking`, work, lease! - lockFor, lease!);
+    this.holders.take(`${holder}, looking`, work, lease!);
     this.holders.release(work);
     await this.unlock(ids, lease);
   }

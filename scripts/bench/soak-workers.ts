@@ -158,12 +158,12 @@ export class Worker {
 
   /**
    * A named lock that is still held may keep others waiting, but not for longer than the second that it is named after. Of
-   * two that come after each other both may be unlucky, by the locks of other sessions that are killed meanwhile.
+   * several that come after each other all may be unlucky, by the locks of other sessions that are killed meanwhile.
    */
   async #tripOver(session: Connection, failure: string): Promise<void> {
     const { tally } = this.#soak;
     let slow = true;
-    for (let times = 0; times < 4 && slow; times += 1) {
+    for (let times = 0; times < 10 && slow; times += 1) {
       const start = performance.now();
       await this.#soak.getAndUnlock(this.#name, 10);
       slow = performance.now() - start > SLOW_MS;
@@ -192,7 +192,7 @@ export class Worker {
     const twice = got.ids.filter((id, i) => got.ids.indexOf(id) < i);
     if (twice.length > 0) tally.violation('get answers an id twice', `${twice[0]}, of ${max}`);
     const work = got.ids.filter(isWork);
-    holders.take(this.#name, work, got.lease! - lockFor, got.lease!);
+    holders.take(this.#name, work, got.lease!);
     if (leaves) return;
     const others = got.ids.filter(id => !isWork(id));
     if (random(2) === 0) await this.#call('did', others, false, got.lease);
@@ -316,7 +316,7 @@ export class Worker {
       tally.transactions[commits ? 'committed' : 'rolledBack'] += 1;
       if (!commits) return none;
       const work = got.ids.filter(isWork);
-      holders.take(`${this.#name}, in a transaction`, work, got.lease! - lockFor, got.lease!, since);
+      holders.take(`${this.#name}, in a transaction`, work, got.lease!, since);
       tally.ids += got.count;
       return { ...got, ids: work };
     } catch (error) {

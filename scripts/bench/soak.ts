@@ -69,9 +69,10 @@ export async function measureSoak(
   await loop.add(Array.from({ length: rows }, (_, i) => i + 1));
   await loop.add(Array.from({ length: SIZE.shared }, (_, i) => FIRST.shared + i + 1));
 
-  const [[server]] = await root.query<RowDataPacket[]>('SELECT UNIX_TIMESTAMP() AS time');
+  const before = Date.now() / 1000;
+  const [[server]] = await root.query<RowDataPacket[]>('SELECT UNIX_TIMESTAMP(SYSDATE(6)) AS time');
   const evidence = new Evidence();
-  const soak = new Soak(TABLE, await bench.open(), server!.time - Date.now() / 1000, evidence);
+  const soak = new Soak(TABLE, await bench.open(), Number(server!.time) - before, evidence);
   const { tally } = soak;
   const workers = await makeWorkers(bench, soak);
 
