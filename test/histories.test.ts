@@ -158,11 +158,11 @@ async function history(live: (workers: Worker[], day: Day, loop: DoLoop) => Prom
   return { start, calls: day.calls, looks: day.looks, end: await tableOf(root, table) };
 }
 
-function assertExplained({ calls, ...rest }: History): void {
-  assert.equal(rest.looks.length > 0 && calls.some(({ answer }) => answer.ids.length > 0), true, 'something happened');
-  const { violations, compared } = examine({ calls, ...rest });
-  assert.equal(violations.slice(0, 3).join('\n'), '', `${violations.length} violations in ${calls.length} calls`);
-  assert.ok(compared > 0, 'gets could be judged by the order of what they gave');
+/** How many pairs of ids of what its gets gave and might have given could be held against each other. */
+function assertExplained(all: History): number {
+  const { violations, compared } = examine(all);
+  assert.equal(violations.slice(0, 3).join('\n'), '', `${violations.length} violations in ${all.calls.length} calls`);
+  return compared;
 }
 
 const repeat = async (times: number, once: () => Promise<unknown>) => {
@@ -189,8 +189,9 @@ test('whatever 14 connections do at once, each answer and the end are explained 
 });
 
 test('while 13 connections change what they like, what get gives goes before all that nobody touched meanwhile', async () => {
+  let compared = 0;
   await repeat(ROUNDS, async () => {
-    assertExplained(
+    compared += assertExplained(
       await history(async ([getter, ...others], day, loop) => {
         let working = others.length;
         await Promise.all([
@@ -209,4 +210,5 @@ test('while 13 connections change what they like, what get gives goes before all
       }),
     );
   });
+  assert.ok(compared > 0, 'nothing could be compared');
 });

@@ -47,11 +47,12 @@ export interface Findings {
 /** A row, or none. */
 type State = ModelRow | null;
 
-/** While nobody did anything with an id: what it may have been. */
-interface Quiet {
+/** From one call's beginning or end to the next: what an id may have been, and whether any call was under way. */
+interface Stretch {
   after: number;
   before: number;
   states: State[];
+  isQuiet: boolean;
 }
 
 const show = (value: unknown) => inspect(value, { breakLength: Number.POSITIVE_INFINITY, compact: 9 });
@@ -95,7 +96,7 @@ function outcomes(call: Call, id: number, before: State): { state: State; count:
 
 /** What is known of one id. */
 class Story {
-  readonly quiet: Quiet[] = [];
+  readonly stretches: Stretch[] = [];
   /** The least and the most that each call may have counted for it. */
   readonly counts = new Map<Call, { least: number; most: number }>();
   violation: string | undefined;
@@ -109,9 +110,20 @@ class Story {
     this.#tell(start, end);
   }
 
-  /** What it may have been, all through this; undefined if somebody may have done something with it. */
-  during({ sent, answered }: Span): State[] | undefined {
-    return this.quiet.find(({ after, before }) => after < sent && answered < before)?.states;
+  /** What it may have been at any moment of this. */
+  during({ sent, answered }: Span): State[] {
+    return this.stretches.filter(({ after, before }) => after < answered && sent < before).flatMap(one => one.states);
+  }
+
+  /** What it may have been all through this, if nobody did anything with it. */
+  unchangedDuring({ sent, answered }: Span): State[] | undefined {
+    return this.stretches.find(({ after, before, isQuiet }) => isQuiet && after < sent && answered < before)?.states;
+  }
+
+  /** What it may have been before this call, if nobody else did anything with it from then on until its end. */
+  before(call: Call): State[] | undefined {
+    if (this.calls.some(other => other !== call && overlap(other, call))) return undefined;
+    return this.stretches.find(({ before }) => before === call.sent)?.states;
   }
 
   /**
@@ -126,25 +138,29 @@ class Story {
     events.sort((a, b) => a.at - b.at);
     let possible: Possible[] = [{ state: start, done: [] }];
     let under: Call[] = [];
-    let since = Number.NEGATIVE_INFINITY;
+    let after = Number.NEGATIVE_INFINITY;
+    const noteUntil = (before: number) => {
+      this.stretches.push({ after, before, states: possible.map(({ state }) => state), isQuiet: under.length === 0 });
+      after = before;
+    };
     for (const { at, call, begins } of events) {
-      if (under.length === 0) this.quiet.push({ after: since, before: at, states: possible.map(({ state }) => state) });
-      since = at;
+      noteUntil(at);
       if (begins) {
-        under.push(call);
+        under = [...under, call];
+        possible = this.#goOn(possible, under);
         continue;
       }
-      const explained = this.#goOn(possible, under).filter(({ done }) => done.includes(call));
       under = under.filter(one => one !== call);
+      const explained = possible.filter(({ done }) => done.includes(call));
       if (explained.length === 0) {
         this.violation = this.#unexplained(showCall(call), possible, at);
         return;
       }
       possible = distinct(explained.map(({ state, done }) => ({ state, done: done.filter(one => one !== call) })));
     }
-    this.quiet.push({ after: since, before: Number.POSITIVE_INFINITY, states: possible.map(({ state }) => state) });
+    noteUntil(Number.POSITIVE_INFINITY);
     if (!possible.some(({ state }) => keyOf(state) === keyOf(end))) {
-      this.violation = this.#unexplained(`in the end it is ${show(end)}`, possible, since);
+      this.violation = this.#unexplained(`in the end it is ${show(end)}`, possible, after);
     }
   }
 
@@ -261,10 +277,12 @@ function looksWrong(look: Look, stories: Map<number, Story>): string[] {
   return (Object.keys(tests) as (keyof Look['counts'])[]).flatMap(name => {
     let [least, most] = [0, 0];
     for (const story of stories.values()) {
-      const states = story.during(look);
-      const may = states?.flatMap(state => secondsOf(look).map(now => state !== null && tests[name](state, now)));
-      if (may?.every(one => one)) least += 1;
-      if (may?.some(one => one) ?? true) most += 1;
+      // Of one that has no explanation, nothing is known.
+      const may = story.violation
+        ? [false, true]
+        : story.during(look).flatMap(state => secondsOf(look).map(now => state !== null && tests[name](state, now)));
+      if (may.every(one => one)) least += 1;
+      if (may.some(one => one)) most += 1;
     }
     const count = look.counts[name]!;
     return count < least || count > most ? [`stats: ${name} is ${count}, not ${least} to ${most}: ${show(look)}`] : [];
@@ -299,10 +317,7 @@ function priorities(get: Call, stories: Map<number, Story>): Findings {
   const violations: string[] = [];
   let compared = 0;
   const given = answer.ids.flatMap(id => {
-    const story = stories.get(id)!;
-    const alone = !story.calls.some(call => call !== get && overlap(call, get));
-    const before = alone ? story.quiet.findLast(quiet => quiet.before === get.sent)?.states : undefined;
-    const its = sure(before);
+    const its = sure(stories.get(id)!.before(get));
     return its ? [{ id, its }] : [];
   });
   for (const [i, { id, its }] of given.entries()) {
@@ -310,8 +325,8 @@ function priorities(get: Call, stories: Map<number, Story>): Findings {
     if (next && comparePriorities(its, next.its) > 0) violations.push(`${next.id} goes before ${id}: ${showCall(get)}`);
   }
   const isFull = answer.ids.length === maxIds;
-  for (const { id, during } of [...stories.values()].map(story => ({ id: story.id, during: story.during(get) }))) {
-    const its = sure(during);
+  for (const [id, story] of stories) {
+    const its = sure(story.unchangedDuring(get));
     if (!its || maxIds === 0) continue;
     compared += given.length;
     if (!isFull) violations.push(`${id} was to be had, and was left out: ${showCall(get)}`);
