@@ -142,7 +142,7 @@ async function history(live: (workers: Worker[], day: Day, loop: DoLoop) => Prom
       .map(
         (id): RowValues => [
           id,
-          pick([null, before(random(20)), before(-1)]),
+          pick([null, before(random(100)), before(random(100)), before(-1)]),
           pick([null, null, before(random(20) - 3)]),
           random(3),
         ],
@@ -201,7 +201,7 @@ test('while 13 connections change what they like, what get gives goes before all
           }),
           (async () => {
             do {
-              await getter!.get(pick([1, 2, 5, 10]));
+              await getter!.get(pick([1, 2, 5, 20]));
               await getter!.finish();
               await day.look(loop);
             } while (working > 0);
