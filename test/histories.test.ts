@@ -195,10 +195,11 @@ test('while 13 connections change what they like, what get gives goes before all
       await history(async ([getter, ...others], day, loop) => {
         let working = others.length;
         await Promise.all([
-          ...others.map(async worker => {
-            await repeat(CALLS, () => worker.meddle());
-            working -= 1;
-          }),
+          ...others.map(worker =>
+            repeat(CALLS, () => worker.meddle()).finally(() => {
+              working -= 1;
+            }),
+          ),
           (async () => {
             do {
               await getter!.get(pick([1, 2, 5, 20]));

@@ -75,7 +75,7 @@ function idsOf({ procedure, args, answer }: Call): number[] {
 /** What a call may have made of one id: the row afterwards, and what it counts of the answer. */
 function outcomes(call: Call, id: number, before: State): { state: State; count: number }[] {
   const { procedure, args, answer } = call;
-  const [first, second = null, third = null] = args;
+  const [, second = null, third = null] = args;
   const n = idsOf(call).length;
   return secondsOf(call).flatMap(now => {
     const model = new Model(new Map(before ? [[id, { ...before }]] : []), now);
@@ -84,7 +84,6 @@ function outcomes(call: Call, id: number, before: State): { state: State; count:
     const count =
       procedure === 'get' || procedure === 'check' ? Number(row !== undefined) : Number(Object.values(row!)[0]);
     if (procedure === 'get' && (count === 0 || row!.lock_until !== answer.lease)) return [];
-    if (procedure === 'get' && Number(first) < n) return [];
     if (procedure === 'check' && count !== Number(answer.ids.includes(id))) return [];
     if (procedure === 'extend' && count === 1 && row!.lock_until !== answer.lease) return [];
     // Of a part of the ids it is not said which.
