@@ -9,12 +9,23 @@ import type { Connection, Pool } from 'mysql2/promise';
 import { Batch, DoLoop, DoLoopError, type LoopId } from '../src/index.js';
 import type { MySqlError } from '../src/mysql.js';
 import type { Procedure } from '../src/render.js';
-import { callProcedure, connect, contents, fill, makeLoop, makePool, NOW, SIGNATURES, setClock } from './harness.js';
+import {
+  callProcedure,
+  connect,
+  contents,
+  fill,
+  makeLoop,
+  makePool,
+  NOW,
+  type RowValues,
+  SIGNATURES,
+  setClock,
+} from './harness.js';
 import { quickOrLong } from './long.js';
 import { type Answer, Model, type ModelIds, Refused } from './model.js';
 
 /** For each id type. Each sequence has up to so many calls and transactions of calls. */
-const SEQUENCES = quickOrLong(12, 250);
+const SEQUENCES = quickOrLong(20, 250);
 const LENGTH = 30;
 /** `DOLOOP_TEST_SEED=…` makes the sequences of an earlier run. */
 const SEED = process.env.DOLOOP_TEST_SEED;
@@ -119,7 +130,7 @@ type Given = (model: Model) => Argument;
 interface Call {
   procedure: Procedure;
   given: Given[];
-  by: 'CALL' | 'client' | 'client on a pool';
+  by: 'CALL' | 'the client' | 'the client on a pool';
   dryRun: boolean;
 }
 
@@ -267,13 +278,13 @@ function callOf(kind: Kind, bys: Call['by'][]): fc.Arbitrary<Call> {
 
 function stepsOf(kind: Kind): fc.Arbitrary<(Call | Clock | Transaction)[]> {
   // The only connection of the pool is not the one that has a transaction open: it would wait for it.
-  const inside = fc.oneof({ weight: 4, arbitrary: callOf(kind, ['CALL', 'client']) }, clock);
+  const inside = fc.oneof({ weight: 4, arbitrary: callOf(kind, ['CALL', 'the client']) }, clock);
   const transaction = fc.record<Transaction>({
     begin: fc.constantFrom('START TRANSACTION', 'SET autocommit = 0'),
     steps: fc.array(inside, { maxLength: 6, size: 'max' }),
     end: fc.constantFrom('COMMIT', 'ROLLBACK'),
   });
-  const call = callOf(kind, ['CALL', 'client', 'client on a pool']);
+  const call = callOf(kind, ['CALL', 'the client', 'the client on a pool']);
   const step = fc.oneof({ weight: 16, arbitrary: call }, { weight: 4, arbitrary: clock }, transaction);
   return fc.array(step, { maxLength: LENGTH, size: 'max' });
 }
@@ -376,23 +387,17 @@ class Trial {
     const { model, shown } = this.#now;
     // One that failed before may have ended anywhere.
     for (const statement of ['ROLLBACK', 'SET autocommit = 1']) await this.session.query(statement);
-    const times = start.map(({ updated, until }) => [updated, until].map(one => (one === null ? null : NOW + one)));
     const isBinary = this.kind.idType.includes('BINARY');
-    for (const [i, { written, failures }] of start.entries()) {
-      const [last_updated, lock_until] = times[i] as [number | null, number | null];
-      model.rows.set(written.id!, { last_updated, lock_until, failures });
+    const time = (seconds: number | null) => (seconds === null ? null : NOW + seconds);
+    const rows = start.map(({ written, updated, until, failures }): Required<RowValues> => {
+      const row = { last_updated: time(updated), lock_until: time(until), failures };
+      model.rows.set(written.id!, row);
       shown.set(written.id!, [written.shown]);
-      this.log.push(`-- in: ${written.json}, ${last_updated}, ${lock_until}, ${failures}`);
-    }
-    await fill(
-      this.session,
-      this.table,
-      start.map(({ written, failures }, i) => [
-        isBinary ? Buffer.from(written.shown, 'hex') : written.shown,
-        ...(times[i] as [number | null, number | null]),
-        failures,
-      ]),
-    );
+      const id = `${isBinary ? 'X' : ''}'${written.shown}'`;
+      this.log.push(`INSERT INTO ${this.table} VALUES (${[id, ...Object.values(row).map(String)].join(', ')});`);
+      return [isBinary ? Buffer.from(written.shown, 'hex') : written.shown, time(updated), time(until), failures];
+    });
+    await fill(this.session, this.table, rows);
     await this.#setClock(NOW);
     await this.#compareTable();
   }
@@ -415,7 +420,7 @@ class Trial {
     const { model, shown } = this.#now;
     const args = call.given.map(one => one(model));
     const written = args.map(({ sent }) => (typeof sent === 'string' ? `'${sent}'` : String(sent))).join(', ');
-    this.log.push(`CALL ${this.table}_${procedure}(${written}); -- ${by}${dryRun ? ', dryRun' : ''}`);
+    this.log.push(`CALL ${this.table}_${procedure}(${written}); -- by ${by}${dryRun ? ', dryRun' : ''}`);
 
     let answer: Answer | Error;
     try {
@@ -442,7 +447,7 @@ class Trial {
     if (call.by === 'CALL') {
       return callProcedure(this.session, this.table, call.procedure, ...args.map(({ sent }) => sent));
     }
-    const target = call.by === 'client' ? this.session : this.pool;
+    const target = call.by === 'the client' ? this.session : this.pool;
     return callByClient(
       new DoLoop<LoopId>(target, this.table),
       call,
