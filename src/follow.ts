@@ -1,6 +1,6 @@
 import type { Connection } from 'mysql2/promise';
 import { run } from './mysql.js';
-import { type LoopName, qualifiedName, quoteText } from './names.js';
+import { type LoopName, qualifiedName, quoteName, quoteText } from './names.js';
 import {
   createTrigger,
   type Following,
@@ -35,7 +35,8 @@ export async function triggersOf(connection: Connection, loop: LoopName): Promis
     // information_schema has the body, too, but MySQL garbles some names there.
     const { rows } = await run(connection, `SHOW CREATE TRIGGER ${qualifiedName({ database, table: name })}`);
     const body = BODY.exec((rows[0]!['SQL Original Statement'] as string | null) ?? '')?.[1];
-    if (!body?.includes(` ${qualifiedName(loop)} `)) continue;
+    const names = [qualifiedName(loop), ...(database === loop.database ? [quoteName(loop.table)] : [])];
+    if (body === undefined || !names.some(written => body.includes(` ${written} `))) continue;
     triggers.push({ trigger: name.slice(loop.table.length + 1) as Trigger, on: { database, table }, body });
   }
   return triggers;

@@ -218,7 +218,8 @@ export function createTrigger({ loop, source, bumpOn }: Following, trigger: Trig
   });
   const values: Record<string, string> = {
     [`\`{{loop}}_${trigger}\``]: triggerName(loop, source, trigger),
-    '`{{loop}}`': qualifiedName(loop),
+    // In one database it goes without its name, so that a dump can be restored into another.
+    '`{{loop}}`': qualifiedName(loop.database === source.database ? { ...loop, database: undefined } : loop),
     '`{{source}}`': qualifiedName(source),
     '`{{source_id}}`': quoteName(source.column),
     '`{{changed}}`': changed.join(' OR '),
