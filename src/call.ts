@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection, Pool, PoolConnection } from 'mysql2/promise';
-import { DoLoopError } from './errors.js';
+import { DoLoopError, isOfSavepoint } from './errors.js';
+import { isInstalling } from './installing.js';
 import { type Answer, AUTOCOMMIT, IN_TRANSACTION, isPool, type MySqlError, run } from './mysql.js';
 import type { Procedure } from './render.js';
 
@@ -30,6 +31,11 @@ const LOST = new Set<number | string>([
 ]);
 /** KILL QUERY runs no handler of the procedure: a transaction may still be open. Not to be repeated, but closed. */
 const KILLED = 1317;
+/**
+ * No such procedure, or no right to it: for good, or for the moment in which `create` replaces it on MySQL, where it is
+ * dropped and made again, and only then gets back what was granted on it.
+ */
+const AWAY = new Set([1305, 1370]);
 
 /**
  * Text of JSON or a number as it goes into SQL. What has any other character than these goes in hexadecimal, so that
@@ -54,6 +60,21 @@ export function call(
   return run(connection, `CALL ${table.slice(0, -1)}_${procedure}\`(${args.map(literal).join(', ')})`);
 }
 
+/** Arguments with which a call changes nothing: no ids, the defaults for the rest. */
+export const NO_IDS: Record<Procedure, readonly Argument[]> = {
+  add: ['[]', null],
+  remove: ['[]'],
+  get: [0, null, null],
+  did: ['[]', null, null],
+  unlock: ['[]', null, null],
+  bump: ['[]', null, null],
+  extend: ['[]', null, null],
+  fail: ['[]', null, null],
+  check: ['[]'],
+  stats: [null],
+  next: [null],
+};
+
 /** Something to do on a connection; `pooled`: it is one of the pool's, for this work alone. */
 export type Work<T> = (connection: Connection, pooled: boolean) => Promise<T>;
 
@@ -66,11 +87,19 @@ export function use<T>(target: Pool | Connection, work: Work<T>): Promise<T> {
 }
 
 async function usePool<T>(pool: Pool, work: Work<T>): Promise<T> {
+  let away = false;
+  let isFinal = false;
+  const lookAndWork: Work<T> = async (connection, pooled) => {
+    // What is still away in a call made after nobody was at work on it will stay so.
+    isFinal = away && !(await isInstalling(connection));
+    return work(connection, pooled);
+  };
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await useOne(await pool.getConnection(), work);
+      return await useOne(await pool.getConnection(), lookAndWork);
     } catch (error) {
-      const again = ROLLED_BACK.has((error as MySqlError).errno ?? 0) || isLost(error);
+      away = isAway(error);
+      const again = ROLLED_BACK.has((error as MySqlError).errno ?? 0) || isLost(error) || (away && !isFinal);
       if (!again || attempt === ATTEMPTS) throw error;
       await sleep(Math.random() * attempt * PAUSE_MS);
     }
@@ -105,6 +134,10 @@ const LEFT_OPEN = new Error('a connection of the pool came with a transaction op
 function isLost(error: unknown): boolean {
   const { errno = 0, code = '' } = error as MySqlError;
   return LOST.has(errno) || LOST.has(code) || error === LEFT_OPEN;
+}
+
+function isAway(error: unknown): boolean {
+  return AWAY.has((error as MySqlError).errno ?? 0) && !isOfSavepoint(error as MySqlError);
 }
 
 /** Sees to it that what was done on a pooled connection is committed. */

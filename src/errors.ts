@@ -18,14 +18,18 @@ export class DoLoopError extends Error {
   }
 }
 
+/** No sign of a loop that is not there: of a savepoint (1305, too) a procedure would have handled it, had a KILL not come. */
+export function isOfSavepoint({ message }: MySqlError): boolean {
+  return message.startsWith('SAVEPOINT');
+}
+
 /** What a server's error of a call means to the caller. */
 export function explained(error: MySqlError, loop: LoopName): Error {
   const name = qualifiedName(loop).replaceAll('`', '');
   switch (error.errno) {
     case 1305: // ER_SP_DOES_NOT_EXIST
     case 1146: // ER_NO_SUCH_TABLE
-      // Of a savepoint a procedure would have handled it, had a KILL not come.
-      if (error.message.startsWith('SAVEPOINT')) return error;
+      if (isOfSavepoint(error)) return error;
       return new DoLoopError('NO_LOOP', `${name} is no loop here; \`npx doloop create ${name}\` makes it`, {
         cause: error,
       });

@@ -1,8 +1,10 @@
 import type { Connection } from 'mysql2/promise';
 import { type Account, parseAccount, quoteAccount } from './account.js';
+import { call, NO_IDS } from './call.js';
 import { DoLoopError, explained } from './errors.js';
 import { triggersOf } from './follow.js';
 import { DEFAULT_ID_TYPE, parseIdType } from './id-type.js';
+import { INSTALLING } from './installing.js';
 import { type AnyConnection, type AnyPool, isPool, type MySqlError, promised, run } from './mysql.js';
 import { type LoopName, parseLoopName, qualifiedName, quoteText } from './names.js';
 import * as sql from './render.js';
@@ -123,8 +125,6 @@ async function onConnection<T>(
   }
 }
 
-const INSTALLING = "'doloop create'";
-
 /** Does the work under the settings for routines, and one at a time: a deployment may run an installer on every host. */
 async function installing<T>(connection: Connection, name: LoopName, work: () => Promise<T>): Promise<T> {
   const { set, restore } = sql.settings(name);
@@ -133,6 +133,12 @@ async function installing<T>(connection: Connection, name: LoopName, work: () =>
     const { rows } = await run(connection, `SELECT GET_LOCK(${INSTALLING}, 60) AS \`got\``);
     if (rows[0]!.got !== 1) throw new Error('another installation on this server has not ended for 60 s');
     return await work();
+  } catch (error) {
+    if ((error as MySqlError).errno !== 1205) throw error; // ER_LOCK_WAIT_TIMEOUT
+    throw new Error(
+      `a transaction has used ${name.table} for 10 s, and calls would have had to wait with us; try again later`,
+      { cause: error },
+    );
   } finally {
     // On a connection that is lost there is nothing to restore, and the error that tells so is on its way.
     await run(connection, `DO RELEASE_LOCK(${INSTALLING})`).catch(() => {});
@@ -232,14 +238,23 @@ export async function readProcedures(connection: Connection, name: LoopName): Pr
 /** The same, of doloop's alone: what has the name of one and is none is not to be replaced or dropped. */
 async function installedProcedures(connection: Connection, name: LoopName): Promise<Installed[]> {
   const installed = await readProcedures(connection, name);
-  const other = installed.find(({ version }) => version === undefined);
+  const other =
+    installed.find(({ version }) => version === undefined)?.procedure ?? (await otherAdopt(connection, name));
   if (other) {
-    throw new DoLoopError(
-      'REFUSED',
-      `procedure: ${name.table}_${other.procedure} is there already, and is not doloop's`,
-    );
+    throw new DoLoopError('REFUSED', `procedure: ${name.table}_${other} is there already, and is not doloop's`);
   }
   return installed;
+}
+
+/** An `adopt` that is not doloop's: its own is of no use to anyone, if an installer has left it behind. */
+async function otherAdopt(connection: Connection, { database, table }: LoopName): Promise<'adopt' | undefined> {
+  const { rows } = await run(
+    connection,
+    `SELECT \`routine_comment\` AS \`comment\` FROM \`information_schema\`.\`routines\`
+      WHERE \`routine_type\` = 'PROCEDURE' AND \`routine_schema\` = ${quoteText(database!)}
+        AND \`routine_name\` = ${quoteText(`${table}_adopt`)}`,
+  );
+  return rows.some(({ comment }) => !VERSION_IN_COMMENT.test(comment as string)) ? 'adopt' : undefined;
 }
 
 const VERSION_IN_COMMENT = /^doloop (\S+): /;
@@ -263,7 +278,7 @@ async function makeProcedures(
   loop: sql.Loop,
   installed: readonly Installed[],
 ): Promise<Pick<Created, 'procedures' | 'warnings'>> {
-  const gone = await goneDefiners(connection, installed);
+  const gone = await goneDefiners(connection, loop.name, installed);
   const good = installed.filter(
     one =>
       one.version === sql.procedureVersion(one.procedure, loop) &&
@@ -290,13 +305,27 @@ async function makeProcedures(
   return { procedures, warnings };
 }
 
-/** The definers, quoted, that are no accounts any more, as far as that can be looked up. */
-async function goneDefiners(connection: Connection, installed: readonly Installed[]): Promise<Set<string>> {
+/** The definers, quoted, that are no accounts any more, as far as that can be found out. */
+async function goneDefiners(
+  connection: Connection,
+  name: LoopName,
+  installed: readonly Installed[],
+): Promise<Set<string>> {
   const gone = new Set<string>();
-  for (const [quoted, definer] of new Map(installed.map(({ definer }) => [quoteAccount(definer), definer]))) {
-    if (await unknownAccount(connection, definer)) gone.add(quoted);
+  for (const [quoted, one] of new Map(installed.map(one => [quoteAccount(one.definer), one]))) {
+    if (await isGone(connection, name, one)) gone.add(quoted);
   }
   return gone;
+}
+
+async function isGone(connection: Connection, name: LoopName, { definer, procedure }: Installed): Promise<boolean> {
+  const seen = await lookUp(connection, definer);
+  if (seen === undefined || seen.errno === NONEXISTING_GRANT) return seen !== undefined;
+  // Who may not look it up may call the procedure, perhaps.
+  return call(connection, qualifiedName(name), procedure, NO_IDS[procedure]).then(
+    () => false,
+    (error: MySqlError) => error.errno === 1449, // ER_NO_SUCH_USER
+  );
 }
 
 /** The GRANT statements for what accounts may do with the single procedures; undefined if that can't be read. */
@@ -328,22 +357,21 @@ async function readGrants(
 
 /** MariaDB's GRANT would make an account that is not there, and without a password. */
 async function refuseUnknown(connection: Connection, account: Account): Promise<void> {
-  const cause = await unknownAccount(connection, account);
-  if (cause) {
-    throw new DoLoopError('REFUSED', `grant: there is no account ${quoteAccount(account)}; CREATE USER makes it`, {
-      cause,
-    });
-  }
+  const cause = await lookUp(connection, account);
+  if (cause?.errno !== NONEXISTING_GRANT) return; // who may not look it up (1044, 1142) is told nothing
+  throw new DoLoopError('REFUSED', `grant: there is no account ${quoteAccount(account)}; CREATE USER makes it`, {
+    cause,
+  });
 }
 
-/** What the server says if there is no such account. Who may not look it up (1044, 1142) is told nothing. */
-async function unknownAccount(connection: Connection, account: Account): Promise<MySqlError | undefined> {
-  try {
-    await run(connection, `SHOW GRANTS FOR ${quoteAccount(account)}`);
-    return undefined;
-  } catch (error) {
-    return (error as MySqlError).errno === 1141 ? (error as MySqlError) : undefined; // ER_NONEXISTING_GRANT
-  }
+const NONEXISTING_GRANT = 1141;
+
+/** What the server says against it, if it has no such account, or this one may not look it up. */
+function lookUp(connection: Connection, account: Account): Promise<MySqlError | undefined> {
+  return run(connection, `SHOW GRANTS FOR ${quoteAccount(account)}`).then(
+    () => undefined,
+    (error: MySqlError) => error,
+  );
 }
 
 async function grantExecute(
@@ -397,7 +425,7 @@ export async function drop(
             `fail; \`npx doloop follow ${name.database}.${name.table} --drop\` ends that`,
         );
       }
-      for (const { procedure } of installed) {
+      for (const procedure of ['adopt', ...installed.map(one => one.procedure)]) {
         await run(connection, `DROP PROCEDURE IF EXISTS ${qualifiedName(name, `_${procedure}`)}`);
       }
       if (withTable) await run(connection, `DROP TABLE IF EXISTS ${qualifiedName(name)}`);

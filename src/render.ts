@@ -113,6 +113,8 @@ function dropOnMySql(file: string, loop: Loop): string {
  * The settings that a routine keeps from its making, so that the same text means the same for every installer. Text
  * without a character set of its own is then compared as the database's, as the ids of such a column are. (No SQLSTATE
  * can be written in UCS-2, UTF-16 and UTF-32: where these are the database's, text needs its own.)
+ *
+ * What changes a table has to wait until no transaction uses it, and all others wait behind it: not for longer than 10 s.
  */
 export function settings({ database }: LoopName): { set: string; restore: string } {
   const schema = database === undefined ? 'DATABASE()' : quoteText(database);
@@ -120,13 +122,15 @@ export function settings({ database }: LoopName): { set: string; restore: string
     set:
       'SET @doloop_sql_mode = @@sql_mode, @doloop_collation = @@collation_connection, ' +
       '@doloop_max_len = @@group_concat_max_len, @doloop_limit = @@sql_select_limit, ' +
+      '@doloop_lock_wait_timeout = @@lock_wait_timeout, lock_wait_timeout = 10, ' +
       `sql_mode = _utf8mb4 '${SQL_MODE}', group_concat_max_len = 65536, sql_select_limit = 18446744073709551615, ` +
       "collation_connection = COALESCE((SELECT IF(`default_character_set_name` IN ('ucs2', 'utf16', 'utf16le', 'utf32'), " +
       "'utf8mb4_general_ci', `default_collation_name`) FROM `information_schema`.`schemata` " +
       `WHERE \`schema_name\` = ${schema}), @@collation_connection)`,
     restore:
       'SET sql_mode = @doloop_sql_mode, collation_connection = @doloop_collation, ' +
-      'group_concat_max_len = @doloop_max_len, sql_select_limit = @doloop_limit',
+      'group_concat_max_len = @doloop_max_len, sql_select_limit = @doloop_limit, ' +
+      'lock_wait_timeout = @doloop_lock_wait_timeout',
   };
 }
 

@@ -407,16 +407,18 @@ for (const engine of ['NDB', 'ndbcluster', 'SPIDER', 'Federated', 'BLACKHOLE']) 
   });
 }
 
-test('a procedure of that name that is not of doloop is not replaced, and nothing else is made', async () => {
-  const table = newTable();
-  await root.query(`CREATE PROCEDURE ${table}_did() COMMENT 'mine' SELECT 42 AS answer`);
-  const refusal = { code: 'REFUSED', message: `procedure: ${table}_did is there already, and is not doloop's` };
-  await assert.rejects(create(root, table), refusal);
-  await assert.rejects(drop(root, table), refusal);
-  assert.deepEqual(await rows(root, `CALL ${table}_did()`), [{ answer: 42 }]);
-  assert.equal((await routinesOf(table)).length, 1);
-  assert.deepEqual(await rows(root, `SHOW TABLES LIKE '${table}'`), []);
-});
+for (const procedure of ['did', 'adopt']) {
+  test(`a procedure ${procedure} of the loop's name that is not of doloop is not replaced, and nothing else is made`, async () => {
+    const table = newTable();
+    await root.query(`CREATE PROCEDURE ${table}_${procedure}() COMMENT 'mine' SELECT 42 AS answer`);
+    const message = `procedure: ${table}_${procedure} is there already, and is not doloop's`;
+    await assert.rejects(create(root, table), { code: 'REFUSED', message });
+    await assert.rejects(drop(root, table), { code: 'REFUSED', message });
+    assert.deepEqual(await rows(root, `CALL ${table}_${procedure}()`), [{ answer: 42 }]);
+    assert.equal((await routinesOf(table)).length, 1);
+    assert.deepEqual(await rows(root, `SHOW TABLES LIKE '${table}'`), []);
+  });
+}
 
 const other = `${database}_other`;
 /** Names as they are written, and the table's. */
@@ -490,6 +492,7 @@ test('drop takes the procedures and leaves the rows, which another create takes 
   await create(root, table);
   await new DoLoop(root, table).add([1, 2]);
   const before = await contents(root, table);
+  await root.query(`CREATE PROCEDURE ${table}_adopt() COMMENT 'doloop 0.0.1: left behind' SELECT 1`);
   await drop(root, table);
   assert.deepEqual(await routinesOf(table), []);
   assert.deepEqual(await contents(root, table), before);

@@ -1,6 +1,6 @@
 /** What the doctor reads of a loop before it judges. */
 import type { Connection } from 'mysql2/promise';
-import { type Argument, call } from '../../../src/call.js';
+import { call, NO_IDS } from '../../../src/call.js';
 import { type Installed, readProcedures } from '../../../src/install.js';
 import { type Answer, type MySqlError, run } from '../../../src/mysql.js';
 import { type LoopName, qualifiedName, quoteText } from '../../../src/names.js';
@@ -42,20 +42,6 @@ export interface Key {
   readonly ignored: 'VISIBLE' | 'NOT IGNORED' | undefined;
 }
 
-/** Arguments with which a call changes nothing: no ids, the defaults for the rest. */
-const NO_IDS: Record<Procedure, readonly Argument[]> = {
-  add: ['[]', null],
-  remove: ['[]'],
-  get: [0, null, null],
-  did: ['[]', null, null],
-  unlock: ['[]', null, null],
-  bump: ['[]', null, null],
-  extend: ['[]', null, null],
-  fail: ['[]', null, null],
-  check: ['[]'],
-  stats: [null],
-  next: [null],
-};
 const LOCK_WAIT_TIMEOUT = 1205;
 
 /** Reads all that any account may, under the settings for routines, which the session keeps. */
