@@ -37,17 +37,17 @@ const run = $({ quiet: true, nothrow: true, stdio: ['ignore', 'pipe', 'pipe'] })
 
 /**
  * The programs of a server of this kind (or of whichever is found first); installs one (MariaDB, unless told) if there is none.
- * @throws Error that says what to do, where it can't be installed.
+ * With `clients`: its console and its dump program, too, if they are missing and can be installed.
+ * @throws Error that says what to do, where the server can't be installed.
  */
-export async function provide(kind: Kind | undefined, log: (line: string) => void): Promise<Programs> {
+export async function provide(kind: Kind | undefined, log: (line: string) => void, clients = false): Promise<Programs> {
   const found = await find(kind);
-  if (found) return found;
-  const wanted = kind ?? 'mariadb';
-  const problem = await install(wanted, log);
+  if (found && (!clients || (found.console && found.dump))) return found;
+  const wanted = found?.kind ?? kind ?? 'mariadb';
+  const problem = await install(wanted, found !== undefined, log);
   const installed = await find(wanted);
   if (installed) return installed;
-  const packages =
-    wanted === 'mysql' ? 'debootstrap debian-archive-keyring' : 'mariadb-server-core mariadb-client-core';
+  const packages = wanted === 'mysql' ? 'debootstrap debian-archive-keyring' : 'mariadb-server-core mariadb-client';
   throw new Error(
     `There is no ${NAMES[wanted]} server on this machine, and it can't be installed from here: ${problem}\n` +
       `Either install one (macOS: brew install ${wanted}; Debian, Ubuntu: as root, apt-get install ${packages}, and try again), ` +
@@ -142,18 +142,22 @@ export async function addPackages(packages: string[], log: (line: string) => voi
   return (await mayAdd()) ? add(packages, log) : CAN_NOT;
 }
 
-/** Says what it does, and does it. Answers why it could not, or ''. */
-async function install(kind: Kind, log: (line: string) => void): Promise<string> {
+/** Says what it does, and does it. Answers why it could not, or ''. Where the server is there, it wants the clients alone. */
+async function install(kind: Kind, isThere: boolean, log: (line: string) => void): Promise<string> {
   let problem = CAN_NOT;
-  log(`No ${NAMES[kind]} server here: looking for its packages (apt-get update) ...`);
+  const missing = isThere ? `Not all clients of ${NAMES[kind]} are` : `No ${NAMES[kind]} server is`;
+  log(`${missing} here: looking for its packages (apt-get update) ...`);
   const may = await mayAdd();
   if (may) {
     const offered = (await run`apt-cache search --names-only ${`^${kind}-server-core(-[0-9.]+)?$`}`).lines();
-    const server = offered.map(line => line.split(' ')[0]!).sort(new Intl.Collator('en', { numeric: true }).compare);
-    if (server.length) problem = await add([server.at(-1)!, server.at(-1)!.replace('server', 'client')], log);
+    const names = offered.map(line => line.split(' ')[0]!).sort(new Intl.Collator('en', { numeric: true }).compare);
+    const server = names.at(-1);
+    // MariaDB's dump program is not among its core clients; MySQL's is.
+    const clients = server?.replace(kind === 'mariadb' ? 'server-core' : 'server', 'client');
+    if (server && clients) problem = await add(isThere ? [clients] : [server, clients], log);
     else problem = 'no package of this system has it.';
   }
-  if (kind !== 'mysql' || !problem) return problem;
+  if (kind !== 'mysql' || isThere || !problem) return problem;
   // Debian's releases don't have MySQL, and beside MariaDB's packages it can't be installed.
   if (!(await has('debootstrap')) && may) problem = await add(['debootstrap', 'debian-archive-keyring'], log);
   if (!(await has('debootstrap')) || !(await has('dpkg-deb'))) return problem;

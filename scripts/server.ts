@@ -13,6 +13,8 @@ export type { Kind };
 export interface ServerOptions {
   /** Default: whichever is found first on this machine, else MariaDB. */
   kind?: Kind;
+  /** Install its console and its dump program, too, where they are missing. Default: false. */
+  clients?: boolean;
   /** Told what is about to be installed. Default: standard error. */
   log?: (line: string) => void;
   /** More options for the server, such as `--max-connections=1000`. They win over ours. */
@@ -66,7 +68,7 @@ export async function openServer(options: ServerOptions = {}): Promise<Server> {
  * @throws Error when there is no such server and none can be installed; when it doesn't start, with the last lines of its log.
  */
 export async function startServer(options: ServerOptions = {}): Promise<PrivateServer> {
-  const programs = await provide(options.kind, options.log ?? console.error);
+  const programs = await provide(options.kind, options.log ?? console.error, options.clients);
   // A socket's path may have about 100 characters.
   const folder = mkdtempSync(join(tmpdir().length > 70 ? '/tmp' : tmpdir(), 'doloop-'));
   const remove = guardFolder(folder);

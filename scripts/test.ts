@@ -54,7 +54,9 @@ const unit = testFiles('unit/');
 if (unit.length > 0) summary.push(await runFiles('no server', unit));
 
 const files = testFiles('');
-const starts = process.env.MYSQL_URL ? [() => openServer()] : KINDS.map(kind => () => startServer({ kind }));
+const starts = process.env.MYSQL_URL
+  ? [() => openServer()]
+  : KINDS.map(kind => () => startServer({ kind, clients: true }));
 for (const start of files.length > 0 ? starts : []) {
   const server = await start();
   try {
