@@ -1,3 +1,4 @@
+import { shown } from './ids.js';
 import { quoteName } from './names.js';
 
 /** An account of the server. */
@@ -16,7 +17,7 @@ const ACCOUNT = new RegExp(`^(?:${PART.source})(?:@(?:${PART.source}))?$`, 'u');
  */
 export function parseAccount(written: string): Account {
   const match = ACCOUNT.exec(written);
-  if (!match) throw new RangeError(`grant: ${JSON.stringify(written)} is not an account, like 'app'@'%'`);
+  if (!match) throw new RangeError(`grant: ${shown(written)} is not an account, like 'app'@'%'`);
   const part = (i: number) => match[i]?.replaceAll("''", "'") ?? match[i + 1]?.replaceAll('``', '`') ?? match[i + 2];
   return { user: part(1)!, host: part(4) ?? '%' };
 }

@@ -1,3 +1,4 @@
+import { shown } from './ids.js';
 import { quoteText } from './names.js';
 
 /** A loop's id type: how it is written, and what SQL the procedures need of it. */
@@ -52,7 +53,7 @@ const STRING_OR_WHOLE = "(LEFT(j, 1) = '\"' OR j REGEXP '\\\\A-?(0|[1-9][0-9]{0,
  */
 export function parseIdType(written: string): IdType {
   const refuse = (why: string): never => {
-    throw new RangeError(`id type: ${JSON.stringify(written)} ${why}`);
+    throw new RangeError(`id type: ${shown(written)} ${why}`);
   };
   if (typeof written !== 'string') throw new TypeError(`id type: expected a string, got ${typeof written}`);
   const match = WRITTEN.exec(written) ?? refuse(`is not one of ${KNOWN}`);

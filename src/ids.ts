@@ -4,17 +4,28 @@ export type LoopId = number | bigint | string | Buffer;
 /** One id, or any number of them. A string or a Buffer is one id. */
 export type Ids<Id extends LoopId> = Id | Iterable<Id>;
 
+/** How many characters the ids of one call may have as JSON: millions of ids, and an end for what has none. */
+const MAX_CHARACTERS = 2 ** 27;
+
 /**
  * Each id as JSON, as the procedures take it.
  *
  * @throws {TypeError} for what can't be an id.
- * @throws {RangeError} for a number that is not whole, or too large to be exact.
+ * @throws {RangeError} for a number that is not whole, or too large to be exact; for more ids than a call can be made of.
  */
 export function idsToJson(ids: unknown): string[] {
   const isOne = typeof ids !== 'object' || ids === null || ids instanceof Uint8Array || !(Symbol.iterator in ids);
   if (isOne) return [idToJson(ids)];
   const json: string[] = [];
-  for (const id of ids as Iterable<unknown>) json.push(idToJson(id));
+  let characters = 0;
+  for (const id of ids as Iterable<unknown>) {
+    const one = idToJson(id);
+    characters += one.length + 1;
+    if (characters > MAX_CHARACTERS) {
+      throw new RangeError(`ids: the first ${json.length} are all that a call can hold; make several`);
+    }
+    json.push(one);
+  }
   return json;
 }
 
@@ -29,7 +40,7 @@ function idToJson(id: unknown): string {
     case 'bigint':
       return String(id);
     case 'string':
-      if (/\p{Surrogate}/u.test(id)) throw new RangeError(`ids: ${JSON.stringify(id)} has half a character in it`);
+      if (/\p{Surrogate}/u.test(id)) throw new RangeError(`ids: ${shown(id)} has half a character in it`);
       return JSON.stringify(id);
     default:
       if (id instanceof Uint8Array) return `"${Buffer.from(id).toString('hex')}"`;
@@ -40,15 +51,16 @@ function idToJson(id: unknown): string {
   }
 }
 
+/** How much of a value stands in an error. */
+const SHOWN = 200;
+
 /** A value for an error's text. */
 export function shown(value: unknown): string {
-  return typeof value === 'object' && value !== null
-    ? Array.isArray(value)
-      ? 'an array'
-      : 'an object'
-    : typeof value === 'string'
-      ? JSON.stringify(value)
-      : String(value);
+  if (typeof value === 'function') return 'a function';
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object';
+  const text = String(value);
+  const begin = text.slice(0, SHOWN);
+  return (typeof value === 'string' ? JSON.stringify(begin) : begin) + (text.length > SHOWN ? '…' : '');
 }
 
 /**
