@@ -4,6 +4,7 @@ import { call, NO_IDS } from './call.js';
 import { DoLoopError, explained } from './errors.js';
 import { triggersOf } from './follow.js';
 import { DEFAULT_ID_TYPE, parseIdType } from './id-type.js';
+import { shown } from './ids.js';
 import { INSTALLING } from './installing.js';
 import { type AnyConnection, type AnyPool, isPool, type MySqlError, promised, run } from './mysql.js';
 import { type LoopName, parseLoopName, qualifiedName, quoteText } from './names.js';
@@ -66,7 +67,7 @@ function described(table: string, { idType = DEFAULT_ID_TYPE, engine = DEFAULT_E
 
 function parseEngine(engine: string): string {
   if (typeof engine !== 'string' || !/^[a-z][a-z0-9_]{0,63}$/i.test(engine)) {
-    throw new RangeError(`engine: ${JSON.stringify(engine)} is not a storage engine's name, like InnoDB`);
+    throw new RangeError(`engine: ${shown(engine)} is not a storage engine's name, like InnoDB`);
   }
   const unable = UNABLE.find(([name]) => name.test(engine));
   if (unable) throw new RangeError(`engine: ${engine} can't keep a loop: ${unable[1]}`);
@@ -149,10 +150,16 @@ async function installing<T>(connection: Connection, name: LoopName, work: () =>
 /**
  * The loop's name with its database: the connection's, where none was given.
  *
- * @throws {DoLoopError} `REFUSED` if there is none.
+ * @throws {RangeError} if the connection's can't stand in our SQL.
+ * @throws {DoLoopError} `REFUSED` if there is none, or if the name does not reach the server as it is.
  */
 export async function inDatabase(connection: Connection, { database, table }: LoopName): Promise<Required<LoopName>> {
-  if (database !== undefined) return { database, table };
+  const name = { database: database ?? (await currentDatabase(connection, table)), table };
+  await refuseGarbled(connection, `${name.database}.${table}`);
+  return name;
+}
+
+async function currentDatabase(connection: Connection, table: string): Promise<string> {
   const { rows } = await run(connection, 'SELECT DATABASE() AS `database`');
   const current = rows[0]!.database as string | null;
   if (current === null) {
@@ -161,7 +168,20 @@ export async function inDatabase(connection: Connection, { database, table }: Lo
       `database: none is selected; connect to one, or name the table as DATABASE.${table}`,
     );
   }
-  return { database: current, table };
+  return parseLoopName(qualifiedName({ database: current, table })).database!;
+}
+
+/** In a session of another character set the server would make another name of it (`?_loop`), or of where it ends. */
+async function refuseGarbled(connection: Connection, name: string): Promise<void> {
+  const letters = [...name].filter(letter => letter > '\u007f').join('');
+  if (letters === '') return;
+  const { rows } = await run(connection, `SELECT HEX(CONVERT('${letters}' USING utf8mb4)) AS \`read\``);
+  if (rows[0]!.read !== Buffer.from(letters).toString('hex').toUpperCase()) {
+    throw new DoLoopError(
+      'REFUSED',
+      `table: ${name} has characters that do not reach the server in this session's character set; utf8mb4 has them all`,
+    );
+  }
 }
 
 interface Table {

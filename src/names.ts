@@ -1,3 +1,5 @@
+import { shown } from './ids.js';
+
 /** Where a loop is: its table, and its database if one was named (else the connection's). */
 export interface LoopName {
   readonly database: string | undefined;
@@ -32,7 +34,7 @@ export function parseLoopName(name: string): LoopName {
   const match = NAME.exec(name);
   if (!match) {
     throw new RangeError(
-      `table: ${JSON.stringify(name)} is not a table's name, like user_loop, app.user_loop or \`app\`.\`user.loop\``,
+      `table: ${shown(name)} is not a table's name, like user_loop, app.user_loop or \`app\`.\`user.loop\``,
     );
   }
   const database = part(match, 1);
@@ -52,7 +54,7 @@ export function parseColumnName(option: string, name: string): ColumnName {
   const match = COLUMN.exec(name);
   if (!match) {
     throw new RangeError(
-      `${option}: ${JSON.stringify(name)} is not a column's name, like users.id, app.users.id or \`app\`.\`users\`.\`id\``,
+      `${option}: ${shown(name)} is not a column's name, like users.id, app.users.id or \`app\`.\`users\`.\`id\``,
     );
   }
   const [database, table, column] = [part(match, 1), part(match, 3)!, part(match, 5)!];
@@ -68,12 +70,11 @@ function part(match: RegExpExecArray, group: number): string | undefined {
 }
 
 function checkIdentifier(what: string, name: string, max: number): void {
-  const shown = JSON.stringify(name);
   if ([...name].length > max) {
     throw new RangeError(
       what === 'table'
-        ? `table: ${shown} has ${[...name].length} characters; at most ${max} leave room for the names of its procedures`
-        : `${what}: ${shown} has ${[...name].length} characters, more than ${max}`,
+        ? `table: ${shown(name)} has ${[...name].length} characters; at most ${max} leave room for the names of its procedures`
+        : `${what}: ${shown(name)} has ${[...name].length} characters, more than ${max}`,
     );
   }
   // The server's own rules: no NUL, nothing outside the Basic Multilingual Plane, no space at the end. A line break is
@@ -81,7 +82,17 @@ function checkIdentifier(what: string, name: string, max: number): void {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
   if (/[\u0000-\u001f\u007f]|[^\u0000-\uffff]|\p{Surrogate}|\s$/u.test(name)) {
     throw new RangeError(
-      `${what}: ${shown} can't be a name in MySQL: no control characters, none past U+FFFF, no space at the end`,
+      `${what}: ${shown(name)} can't be a name in MySQL: no control characters, none past U+FFFF, no space at the end`,
+    );
+  }
+  // In /*!80000 … */ MariaDB looks for the end, and for more comments, in names, too.
+  if (/\/\*|\*\//.test(name)) {
+    throw new RangeError(`${what}: ${shown(name)} has /* or */ in it, the marks of a comment`);
+  }
+  // MySQL garbles it in the text of a procedure (4089).
+  if (/`/.test(name) && /[^ -~]/.test(name)) {
+    throw new RangeError(
+      `${what}: ${shown(name)} has a backtick, and characters past ASCII: MySQL allows for one of them`,
     );
   }
 }

@@ -175,10 +175,10 @@ export function script(loop: Loop): string {
   );
 }
 
-/** Statements as a script for the console, what it does at its head. */
+/** Statements as a script for the console, what it does at its head: in one line, since a name may have others in it. */
 export function consoleScript(title: string, all: readonly string[]): string {
   return [
-    `-- doloop ${VERSION}: ${title}`,
+    `-- doloop ${VERSION}: ${title.replaceAll(/\s+/g, ' ')}`,
     'SET NAMES utf8mb4;',
     'DELIMITER $$',
     ...all.map(statement => `${statement}$$`),

@@ -442,7 +442,7 @@ const names: [written: string, table: string, database?: string][] = [
   ["'{{loop}}'", "'{{loop}}'"],
   ['back\\slash\\', 'back\\slash\\'],
   ['-- no comment', '-- no comment'],
-  ['/* no comment */', '/* no comment */'],
+  ['# no comment', '# no comment'],
   ['{{engine}}', '{{engine}}'],
   ['{{loop}}_add', '{{loop}}_add'],
   ['```{{id}}```', '`{{id}}`'],

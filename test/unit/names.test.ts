@@ -15,7 +15,7 @@ const names: [string, string | undefined, string, string][] = [
   ['42', undefined, '42', '`42`'],
   ['select', undefined, 'select', '`select`'],
   ['$$', undefined, '$$', '`$$`'],
-  ['it\'s "a" \\ // loop; -- /* */', undefined, 'it\'s "a" \\ // loop; -- /* */', '`it\'s "a" \\ // loop; -- /* */`'],
+  ['it\'s "a" \\ // loop; -- #', undefined, 'it\'s "a" \\ // loop; -- #', '`it\'s "a" \\ // loop; -- #`'],
   ['{{engine}}', undefined, '{{engine}}', '`{{engine}}`'],
   ['`user_loop`', undefined, 'user_loop', '`user_loop`'],
   ['`user.loop`', undefined, 'user.loop', '`user.loop`'],
@@ -53,6 +53,10 @@ const noNames: [string, RegExp][] = [
   ['user\tloop', /can't be a name in MySQL/],
   ['user_\u{1f600}', /can't be a name in MySQL/],
   ['user_\ud83d', /can't be a name in MySQL/],
+  ['a*/b', /^table: "a\*\/b" has \/\* or \*\/ in it/],
+  ['a/*b.user_loop', /^database: "a\/\*b" has \/\* or \*\/ in it/],
+  ['`用```', /^table: "用`" has a backtick, and characters past ASCII/],
+  ['x'.repeat(1e6), /^table: "x{200}"… has 1000000 characters; at most 57/],
 ];
 
 test('a name is read as written, in backticks where it needs them, and quoted for SQL', () => {
