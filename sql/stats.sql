@@ -14,12 +14,21 @@ BEGIN
     DECLARE v_never BIGINT DEFAULT -9223372036854775808; -- before all times
 
     IF in_delay_thresholds IS NOT NULL THEN
-        IF NOT JSON_VALID(in_delay_thresholds) THEN
-            SET v_error = CONCAT('delay_thresholds: ', LEFT(in_delay_thresholds, 48), ' is not JSON: an array of seconds');
+        BEGIN
+            DECLARE EXIT HANDLER FOR 3157 BEGIN END; -- to MySQL, what is nested too deeply is an error
+            IF LOCATE('\0', CAST(in_delay_thresholds AS BINARY)) = 0 AND JSON_VALID(in_delay_thresholds) THEN
+                IF JSON_TYPE(in_delay_thresholds) = 'ARRAY' THEN
+                    SET v_thresholds = in_delay_thresholds;
+                ELSEIF JSON_VALID(CONCAT('[', in_delay_thresholds, ']')) THEN
+                    SET v_thresholds = CONCAT('[', in_delay_thresholds, ']');
+                END IF;
+            END IF;
+        END;
+        IF v_thresholds IS NULL THEN
+            SET v_error = CONCAT('delay_thresholds: ', REPLACE(LEFT(in_delay_thresholds, 48), '\0', '?'),
+                ' is not JSON: an array of seconds');
             SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = v_error;
         END IF;
-        SET v_thresholds = IF(JSON_TYPE(in_delay_thresholds) = 'ARRAY',
-            in_delay_thresholds, CONCAT('[', in_delay_thresholds, ']'));
         SELECT MIN(IF(COALESCE(v REGEXP '\\A(0|[1-9][0-9]{0,9})\\z' AND v + 0 <= 2147483647, FALSE),
                 NULL, COALESCE(CAST(j AS CHAR), 'null')))
             INTO v_bad
