@@ -195,14 +195,14 @@ export class DoLoop<Id extends LoopId = number> {
 
   /** Marks ids as updated now and unlocks them. Resolves to the number of ids marked. */
   async did(ids: Ids<Id>, options: DidOptions = {}): Promise<number> {
-    const { autoAdd } = checked(options, { autoAdd: isFlag, lease: isLease, dryRun: isFlag });
-    return this.#write('did', 'updated', ids, [autoAdd, leaseOf(ids, options)], options);
+    const { autoAdd, lease } = checked(options, { autoAdd: isFlag, lease: isLease, dryRun: isFlag });
+    return this.#write('did', 'updated', ids, [autoAdd, leaseOf(ids, lease)], options);
   }
 
   /** Unlocks ids without marking them as updated. Resolves to the number of ids added or whose lock was opened. */
   async unlock(ids: Ids<Id>, options: UnlockOptions = {}): Promise<number> {
-    const { autoAdd } = checked(options, { autoAdd: isFlag, lease: isLease, dryRun: isFlag });
-    return this.#write('unlock', 'unlocked', ids, [autoAdd, leaseOf(ids, options)], options);
+    const { autoAdd, lease } = checked(options, { autoAdd: isFlag, lease: isLease, dryRun: isFlag });
+    return this.#write('unlock', 'unlocked', ids, [autoAdd, leaseOf(ids, lease)], options);
   }
 
   /**
@@ -216,10 +216,10 @@ export class DoLoop<Id extends LoopId = number> {
 
   /** A heartbeat: locks ids that are locked anew, from now on. A batch takes over the new lease. */
   async extend(ids: Ids<Id>, options: ExtendOptions = {}): Promise<Extension> {
-    const { lockFor } = checked(options, { lockFor: isDuration, lease: isLease, dryRun: isFlag });
+    const { lockFor, lease } = checked(options, { lockFor: isDuration, lease: isLease, dryRun: isFlag });
     const chunks = await this.#chunks(ids);
     if (chunks.length > 1) throw new RangeError('ids: more than one call can hold, and an extension has one lease');
-    const [row] = await this.#call('extend', [chunks[0]!, lockFor, leaseOf(ids, options)], options);
+    const [row] = await this.#call('extend', [chunks[0]!, lockFor, leaseOf(ids, lease)], options);
     const extension = { extended: row!.extended as number, lease: row!.lock_until as number | null };
     if (ids instanceof Batch && extension.lease !== null && !options.dryRun) ids.lease = extension.lease;
     return extension;
@@ -230,8 +230,8 @@ export class DoLoop<Id extends LoopId = number> {
    * loop are not added. Resolves to the number of ids.
    */
   async fail(ids: Ids<Id>, options: FailOptions = {}): Promise<number> {
-    const { retryIn } = checked(options, { retryIn: isSeconds, lease: isLease, dryRun: isFlag });
-    return this.#write('fail', 'failed', ids, [retryIn, leaseOf(ids, options)], options);
+    const { retryIn, lease } = checked(options, { retryIn: isSeconds, lease: isLease, dryRun: isFlag });
+    return this.#write('fail', 'failed', ids, [retryIn, leaseOf(ids, lease)], options);
   }
 
   /** How ids are doing: those that are in, each once, by id (text that outgrows a packet: by id within each). */
@@ -254,7 +254,7 @@ export class DoLoop<Id extends LoopId = number> {
   /** How the loop is doing as a whole, as of one moment. */
   async stats(options: StatsOptions = {}): Promise<Stats<Id>> {
     const { delayThresholds } = checked(options, { delayThresholds: isThresholds });
-    const thresholds = delayThresholds === null ? null : JSON.stringify(delayThresholds);
+    const thresholds = delayThresholds === null ? null : `[${delayThresholds}]`;
     const [row] = await this.#call('stats', [thresholds], {});
     const of = (column: string) => row![column] as number;
     return {
@@ -397,7 +397,12 @@ function compareIds(a: LoopId, b: LoopId): number {
   return a < b ? -1 : 1;
 }
 
-/** The lease that guards a call: the one given, else the batch's own. An empty batch has none, and nothing to guard. */
-function leaseOf(ids: unknown, { lease }: Leased): number | null {
-  return lease ?? (ids instanceof Batch ? ids.lease : null);
+/**
+ * The lease that guards a call: the one given, else the batch's own, which anybody may have set. An empty batch has none,
+ * and nothing to guard.
+ */
+function leaseOf(ids: unknown, given: Argument): Argument {
+  const lease = given ?? (ids instanceof Batch ? ids.lease : null);
+  if (lease !== null) isLease('lease', lease);
+  return lease;
 }
