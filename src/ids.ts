@@ -51,6 +51,17 @@ function idToJson(id: unknown): string {
   }
 }
 
+/** What some program may take for the end of a line, or a terminal for a command. */
+export const UNSEEN = /[\p{C}\p{Zl}\p{Zp}]/gu;
+
+/** Text with such characters written as in JSON. */
+export function visible(text: string): string {
+  return text.replaceAll(UNSEEN, character => {
+    const units = Array.from({ length: character.length }, (_, i) => character.charCodeAt(i));
+    return units.map(unit => `\\u${unit.toString(16).padStart(4, '0')}`).join('');
+  });
+}
+
 /** How much of a value stands in an error. */
 const SHOWN = 200;
 
@@ -60,7 +71,7 @@ export function shown(value: unknown): string {
   if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object';
   const text = String(value);
   const begin = text.slice(0, SHOWN);
-  return (typeof value === 'string' ? JSON.stringify(begin) : begin) + (text.length > SHOWN ? '…' : '');
+  return visible(typeof value === 'string' ? JSON.stringify(begin) : begin) + (text.length > SHOWN ? '…' : '');
 }
 
 /**

@@ -80,7 +80,7 @@ function checkIdentifier(what: string, name: string, max: number): void {
   // The server's own rules: no NUL, nothing outside the Basic Multilingual Plane, no space at the end. A line break is
   // legal there, but no name anyone wants in their logs.
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
-  if (/[\u0000-\u001f\u007f]|[^\u0000-\uffff]|\p{Surrogate}|\s$/u.test(name)) {
+  if (/[\u0000-\u001f\u007f-\u009f]|[^\u0000-\uffff]|\p{Surrogate}|\s$/u.test(name)) {
     throw new RangeError(
       `${what}: ${shown(name)} can't be a name in MySQL: no control characters, none past U+FFFF, no space at the end`,
     );

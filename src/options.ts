@@ -1,6 +1,6 @@
 /** The options of the client's methods: each checked before anything is sent. */
 import type { Argument } from './call.js';
-import { shown } from './ids.js';
+import { shown, visible } from './ids.js';
 
 /**
  * Throws for what can't be the value of the option of this name: a TypeError or a RangeError that names both, and the
@@ -14,7 +14,7 @@ export function checked<Name extends string>(options: object, checks: Record<Nam
     throw new TypeError(`options: ${shown(options)} is not an object`);
   for (const name of Object.keys(options)) {
     if (!Object.hasOwn(checks, name)) {
-      throw new TypeError(`options: ${name} is none of ${Object.keys(checks).join(', ')}`);
+      throw new TypeError(`options: ${visible(name.slice(0, 100))} is none of ${Object.keys(checks).join(', ')}`);
     }
   }
   const values = {} as Record<Name, Argument>;

@@ -1,11 +1,10 @@
 /** Ids as people and programs read and write them, one a line: what is written can be read again, whatever their type. */
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
+import { UNSEEN, visible } from '../../src/ids.js';
 import type { LoopId } from '../../src/index.js';
 import { understood } from './command.js';
 
-/** What some program may take for the end of a line, or a terminal for a command. */
-const UNSEEN = /[\p{C}\p{Zl}\p{Zp}]/gu;
 /** What can't stand for itself: nothing at all, blanks at an end, what looks like JSON, or has such characters. */
 const NEEDS_QUOTES = new RegExp(`^$|^"|^\\s|\\s$|${UNSEEN.source}`, 'u');
 
@@ -13,12 +12,7 @@ const NEEDS_QUOTES = new RegExp(`^$|^"|^\\s|\\s$|${UNSEEN.source}`, 'u');
 export function formatId(id: LoopId): string {
   if (Buffer.isBuffer(id)) return id.toString('hex');
   const text = String(id);
-  return NEEDS_QUOTES.test(text) ? JSON.stringify(text).replaceAll(UNSEEN, escaped) : text;
-}
-
-function escaped(character: string): string {
-  const units = Array.from({ length: character.length }, (_, i) => character.charCodeAt(i));
-  return units.map(unit => `\\u${unit.toString(16).padStart(4, '0')}`).join('');
+  return NEEDS_QUOTES.test(text) ? visible(JSON.stringify(text)) : text;
 }
 
 /** An id as JSON: what no JSON number holds exactly is a string, binary ones in hexadecimal. */

@@ -1,11 +1,13 @@
 /** What people see of the command line: one-line messages, colours on a terminal alone, tables, names and ids. */
 import { once } from 'node:events';
 import { chalk, echo, question } from 'zx';
+import { visible } from '../../src/ids.js';
 import { type LoopName, quoteName } from '../../src/names.js';
 
 /** Says something to people: one line on standard error. */
 export function tell(message: string): void {
-  process.stderr.write(`${paint(process.stderr, 'red', 'doloop:')} ${message.trim().replaceAll(/\s*\n\s*/g, ' ')}\n`);
+  const line = visible(message.trim().replaceAll(/\s*\n\s*/g, ' '));
+  process.stderr.write(`${paint(process.stderr, 'red', 'doloop:')} ${line}\n`);
 }
 
 /** Tells what goes wrong, and goes wrong again, once, until all was well. */
@@ -67,7 +69,7 @@ export function shownLoop({ database = '', table }: LoopName): string {
 
 /** A part of a loop's name as the command line takes it. */
 export function written(part: string): string {
-  return /[.`]/.test(part) ? quoteName(part) : part;
+  return visible(/[.`]/.test(part) ? quoteName(part) : part);
 }
 
 /** 1,234 ids; 1 id. */
