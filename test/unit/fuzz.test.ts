@@ -85,7 +85,7 @@ test('any name is refused, or stands in the SQL as a name and nothing else, by e
     assert.deepEqual(parseLoopName(qualifiedName(parseLoopName(name))), parseLoopName(name));
     assert.match(script, /^-- doloop [^\n]*\n\nSET NAMES utf8mb4;\n\nDELIMITER \$\$\n/);
   });
-  fc.assert(property, tries(100, 30));
+  fc.assert(property, tries(40, 30));
 });
 
 test('any names of tables and columns that a loop is to follow are refused, or are names and nothing else', () => {
@@ -104,7 +104,7 @@ test('any names of tables and columns that a loop is to follow are refused, or a
       assert.equal(of(source, column), of(plain, 'd'));
     }
   });
-  fc.assert(property, tries(1000, 20));
+  fc.assert(property, tries(300, 20));
 });
 
 test('the head of a script for the console is one line, whatever names are in it', () => {
@@ -113,7 +113,7 @@ test('the head of a script for the console is one line, whatever names are in it
     assert.match(head!, /^-- doloop /);
     assert.equal(next, '');
   });
-  fc.assert(property, tries(500, 5));
+  fc.assert(property, tries(200, 5));
 });
 
 test('any account, id type or engine is refused, or is in the SQL what it is and nothing else', () => {
@@ -136,7 +136,7 @@ test('any account, id type or engine is refused, or is in the SQL what it is and
     const made = unlessRefused(() => sqlForCreate('x', { engine }), /^engine: /);
     if (made) assert.match(engine, /^\w+$/);
   });
-  fc.assert(property, tries(3000, 20));
+  fc.assert(property, tries(800, 20));
 });
 
 /** A value of any kind, among them objects that are not what they say. */
@@ -180,7 +180,7 @@ test('any value is refused as an id, or is JSON of a number or of a text, and re
     assert.match(json[0]!, JSON_OF_ID);
     if (typeof value === 'string') assert.equal(JSON.parse(json[0]!), value);
   });
-  fc.assert(property, tries(5000, 20));
+  fc.assert(property, tries(2000, 20));
   assert.equal(({} as { lockFor?: number }).lockFor, undefined, 'no prototype is changed');
 });
 
@@ -216,7 +216,7 @@ test('any options, and any lease that a batch was given, are refused or go into 
     );
     for (const statement of sql) assert.match(statement, CALL);
   });
-  await fc.assert(property, tries(3000, 20));
+  await fc.assert(property, tries(800, 20));
 });
 
 test('an option that changes while it is looked at goes into the call as it was when it was checked', async () => {
