@@ -63,7 +63,7 @@ export function visible(text: string): string {
 }
 
 /** How much of a value stands in an error. */
-const SHOWN = 200;
+const SHOWN = 100;
 
 /** A value for an error's text. */
 export function shown(value: unknown): string {

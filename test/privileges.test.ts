@@ -3,8 +3,9 @@ import { test } from 'node:test';
 import type { ConnectionOptions } from 'mysql2/promise';
 import { parseAccount, quoteAccount } from '../src/account.js';
 import { create, DoLoop, drop, list, sqlForCreate } from '../src/index.js';
+import type { MySqlError } from '../src/mysql.js';
 import { PROCEDURES } from '../src/render.js';
-import { connect, database, makeAccount, makeLoop, makePool, rows } from './harness.js';
+import { connect, contents, database, makeAccount, makeLoop, makePool, rows } from './harness.js';
 
 const root = await connect();
 /** What an account may do, less what lets it in. */
@@ -232,4 +233,143 @@ test('grants that can not be read or given back are no secret: create warns of t
   const { warnings } = await create(session, 'own_loop');
   const kept = (await grantsOf(user.account)).length === before.length;
   assert.equal(warnings.length, kept ? 0 : 1, warnings.join());
+});
+
+/** The server's errors for what an account may not do. */
+const denied = ({ errno }: MySqlError) => [1044, 1142, 1143, 1227, 1370].includes(errno ?? 0);
+
+test('such an account can not see the table, its definition, or the text of the procedures', async () => {
+  const { account, who } = await makeAccount();
+  const { table } = await makeLoop(root, { grant: [account] });
+  const session = await connect(who);
+  await session.query(`CALL ${table}_add('[1]', NULL)`);
+  const [shown] = await rows(session, `SHOW CREATE PROCEDURE ${table}_add`);
+  assert.equal(shown!['Create Procedure'], null);
+  const routines = await rows(
+    session,
+    `SELECT routine_definition AS text FROM information_schema.routines WHERE routine_schema = '${database}'`,
+  );
+  assert.deepEqual(routines.map(({ text }) => text), PROCEDURES.map(() => null)); // biome-ignore format: short
+  assert.deepEqual(await rows(session, 'SHOW TABLES'), []);
+  for (const view of ['tables', 'columns', 'statistics', 'triggers']) {
+    const schema = view === 'triggers' ? 'trigger_schema' : 'table_schema';
+    assert.deepEqual(
+      await rows(session, `SELECT 1 FROM information_schema.${view} WHERE ${schema} = '${database}'`),
+      [],
+    );
+  }
+  for (const statement of [
+    ...['DESCRIBE', 'SHOW CREATE TABLE', 'SHOW INDEX FROM', 'CHECKSUM TABLE', 'EXPLAIN SELECT * FROM', 'HANDLER'].map(
+      what => `${what} ${table}${what === 'HANDLER' ? ' OPEN' : ''}`,
+    ),
+    `LOCK TABLES ${table} READ`,
+    'SELECT * FROM mysql.proc',
+    'SELECT * FROM mysql.user',
+    'SHOW ENGINE INNODB STATUS',
+    'SELECT * FROM performance_schema.data_locks',
+    `CREATE TABLE ${table}_2 LIKE ${table}`,
+    `CREATE TEMPORARY TABLE ${table} (id INT)`,
+    `ALTER PROCEDURE ${table}_add SQL SECURITY INVOKER`,
+    `CREATE PROCEDURE ${table}_mine() DELETE FROM ${table}`,
+    `GRANT EXECUTE ON PROCEDURE ${table}_add TO ${account}`,
+  ]) {
+    await assert.rejects(session.query(statement), denied, statement);
+  }
+});
+
+test("a caller's temporary table of the loop's name hides the loop from this caller alone: nothing of it is seen or changed", async () => {
+  const { account, who } = await makeAccount('CREATE TEMPORARY TABLES');
+  const { table, loop } = await makeLoop(root, { grant: [account] });
+  await loop.add([1, 2, 3]);
+  const before = await contents(root, table);
+  const session = await connect(who);
+  await session.query(
+    `CREATE TEMPORARY TABLE ${table} (id INT NOT NULL PRIMARY KEY, last_updated BIGINT, lock_until BIGINT,
+      failures SMALLINT UNSIGNED NOT NULL DEFAULT 0, KEY lock_until (lock_until, last_updated))`,
+  );
+  const hidden = new DoLoop(session, table);
+  assert.equal(await hidden.add([7, 1]), 2);
+  assert.equal(await hidden.did(2), 1);
+  assert.equal(await hidden.remove(3), 0);
+  assert.deepEqual(
+    (await rows(session, `SELECT id FROM ${table} ORDER BY id`)).map(({ id }) => id),
+    [1, 2, 7],
+  );
+  // MySQL can't look into a temporary table twice in one statement (1137).
+  await hidden.get(10).catch(({ errno }) => assert.equal(errno, 1137));
+  assert.deepEqual(await contents(root, table), before);
+  assert.deepEqual([...(await loop.get(10, { dryRun: true }))], [1, 2, 3]);
+  await session.query(`DROP TEMPORARY TABLE ${table}`);
+  assert.equal((await hidden.check([1, 2, 3, 7])).length, 3);
+});
+
+test('an account that was granted some of the procedures can do these by the client, and is told of the others', async () => {
+  const { account, who } = await makeAccount();
+  const { table } = await makeLoop(root);
+  for (const procedure of ['add', 'bump']) {
+    await root.query(`GRANT EXECUTE ON PROCEDURE ${table}_${procedure} TO ${account}`);
+  }
+  const loop = new DoLoop(makePool(who), table);
+  assert.equal(await loop.add([1, 2]), 2);
+  assert.equal(await loop.bump(1, { dryRun: true }), 1);
+  assert.equal(await loop.bump([1, 3]), 2);
+  const many = Array.from({ length: 4000 }, (_, i) => i + 1e6);
+  assert.equal(await loop.add(many), 4000);
+  const others = [
+    () => loop.get(1),
+    () => loop.did(1),
+    () => loop.unlock(1),
+    () => loop.extend(1),
+    () => loop.fail(1),
+    () => loop.check(1),
+    () => loop.remove(1),
+    () => loop.stats(),
+    () => loop.next(),
+    () => loop.work(() => {}, { once: true }),
+  ];
+  for (const call of others) await assert.rejects(call, { name: 'DoLoopError', code: 'NOT_ALLOWED' });
+  assert.equal((await rows(root, `SELECT COUNT(*) AS n FROM ${table}`))[0]!.n, 4003);
+});
+
+test('these are the procedures that work() calls: an account with them alone is a worker', async () => {
+  const { account, who } = await makeAccount();
+  const { table, loop } = await makeLoop(root);
+  await loop.add([1, 2, 3]);
+  for (const procedure of ['get', 'next', 'did', 'fail', 'unlock', 'extend', 'check']) {
+    await root.query(`GRANT EXECUTE ON PROCEDURE ${table}_${procedure} TO ${account}`);
+  }
+  const summary = await new DoLoop(makePool(who), table).work(
+    id => {
+      if (id === 2) throw new Error('no answer');
+    },
+    { once: true },
+  );
+  assert.deepEqual([summary.did, summary.failed], [2, 1]);
+});
+
+const OF_DEFINER = ['SELECT', 'INSERT', 'UPDATE', 'DELETE'];
+
+/** A loop whose definer may do this on its table, and call its procedures or not, and nothing else; and can't log in. */
+async function lockedDefiner(privileges: string[], withExecute = true) {
+  const definer = await makeAccount(...Object.keys(needed), 'EXECUTE');
+  const { account, who } = await makeAccount();
+  const { table } = await makeLoop(await connect(definer.who));
+  await root.query(`REVOKE ALL PRIVILEGES, GRANT OPTION FROM ${definer.account}`);
+  await root.query(`GRANT ${privileges.join(', ')} ON ${table} TO ${definer.account}`);
+  for (const procedure of PROCEDURES) {
+    const users = withExecute ? `${definer.account}, ${account}` : account;
+    await root.query(`GRANT EXECUTE ON PROCEDURE ${table}_${procedure} TO ${users}`);
+  }
+  await root.query(`ALTER USER ${definer.account} ACCOUNT LOCK`);
+  await assert.rejects(connect(definer.who));
+  return new DoLoop(makePool(who), table);
+}
+
+test(`the definer may be locked, and needs ${OF_DEFINER.join(', ')} on the table and EXECUTE on the procedures`, async () => {
+  await useAll(await lockedDefiner(OF_DEFINER));
+  for (const privilege of OF_DEFINER) {
+    const loop = await lockedDefiner(OF_DEFINER.filter(one => one !== privilege));
+    await assert.rejects(useAll(loop), denied, privilege);
+  }
+  await assert.rejects(useAll(await lockedDefiner(OF_DEFINER, false)), { code: 'NOT_ALLOWED' });
 });

@@ -52,7 +52,7 @@ function unlessRefused<T>(make: () => T, begins: RegExp): T | undefined {
     const { name, message } = error as Error;
     assert.match(name, /^(TypeError|RangeError)$/, message);
     assert.match(message, begins);
-    assert.ok(message.length < 500 && !/\p{Cc}/u.test(message), message);
+    assert.ok(message.length < 1000 && !/\p{Cc}/u.test(message), message);
     return undefined;
   }
 }
