@@ -43,7 +43,7 @@ addCalls(program);
 
 /** An argument that was not understood, as it is shown: a password may be in its value, behind -p, or in a URL. */
 function withoutSecrets(message: string): string {
-  return message.replace(/(unknown option '(?:-[^-]|--[^=']*))[^']*/, '$1').replace(/('[^']*:\/\/).*/s, "$1…'");
+  return message.replace(/(unknown option '(?:-[^-]|--[^=']*)).*'/s, "$1'").replace(/('[^']*:\/\/).*/s, "$1…'");
 }
 
 // Who reads the output may stop early (`doloop sql user_loop | head`); what was begun goes on.
