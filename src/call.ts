@@ -132,8 +132,9 @@ async function rolledBack(connection: Connection): Promise<boolean> {
 const LEFT_OPEN = new Error('a connection of the pool came with a transaction open, which somebody left behind');
 
 function isLost(error: unknown): boolean {
-  const { errno = 0, code = '' } = error as MySqlError;
-  return LOST.has(errno) || LOST.has(code) || error === LEFT_OPEN;
+  const { errno = 0, code = '', syscall = '' } = error as MySqlError;
+  // Whatever the system says of a connection that was made (ETIMEDOUT: nobody has answered for long), it has given it up.
+  return LOST.has(errno) || LOST.has(code) || syscall === 'read' || syscall === 'write' || error === LEFT_OPEN;
 }
 
 function isAway(error: unknown): boolean {

@@ -101,4 +101,6 @@ export interface MySqlError extends Error {
   readonly sqlState?: string;
   readonly code?: string;
   readonly fatal?: boolean;
+  /** What the system was asked for, where that has failed: connect, read, write. */
+  readonly syscall?: string;
 }
