@@ -1,5 +1,6 @@
 /** `doloop work`: a worker whose updates are done by a command, in whatever language. */
 import { setMaxListeners } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
 import { createPool } from 'mysql2/promise';
 import { echo, which } from 'zx';
@@ -37,6 +38,8 @@ interface WorkFlags extends Flags {
 const PLACE = '{}';
 /** A process that was killed is gone within so many seconds: its ids are given back, rather than left locked. */
 const DYING = 1;
+/** Connections have so many seconds to be closed in order. */
+const PARTING = 1;
 
 export function addWork(program: Command): void {
   connecting(
@@ -118,7 +121,8 @@ async function work(table: string, command: string[], options: WorkFlags): Promi
       () => kill.abort(),
     );
   } finally {
-    await pool.end();
+    // A call that was left to itself may wait for ever, where the network swallows everything.
+    await Promise.race([pool.end(), sleep(PARTING * 1000, undefined, { ref: false })]);
   }
 }
 
