@@ -28,6 +28,8 @@ export interface Network {
   cut: (sql: string) => Cut | undefined;
   /** How many connections of clients are open. */
   readonly open: number;
+  /** How many there were in all. */
+  readonly made: number;
   /** Resolves when the server has ended what was cut. */
   settled(): Promise<unknown>;
   /** Cuts all connections that are open, now. */
@@ -45,6 +47,7 @@ export async function openNetwork(): Promise<Network> {
   const sockets = new Set<Socket>();
   const clients = new Set<Socket>();
   const cutLines: Promise<unknown>[] = [];
+  let made = 0;
   let isFrozen = false;
 
   const keep = (socket: Socket, all: Set<Socket>[]) => {
@@ -57,6 +60,7 @@ export async function openNetwork(): Promise<Network> {
   };
 
   const listener = createServer({ noDelay: true }, client => {
+    made += 1;
     const upstream = connect({ host: target.hostname, port: Number(target.port), noDelay: true });
     keep(client, [sockets, clients]);
     keep(upstream, [sockets]);
@@ -108,6 +112,9 @@ export async function openNetwork(): Promise<Network> {
     cut: () => undefined,
     get open() {
       return clients.size;
+    },
+    get made() {
+      return made;
     },
     settled: () => Promise.all(cutLines.splice(0)),
     drop(how) {
