@@ -1,75 +1,21 @@
 /** Workers that are killed, or told to end, and a server that is killed, all in the middle: nothing is lost. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import mysql, { type Connection } from 'mysql2/promise';
 import { startServer } from '../scripts/server.js';
-import { create, DoLoop, type WorkEvent, type WorkSummary } from '../src/index.js';
-import { connect, contents, database, makeLoop, type Row, server } from './harness.js';
+import { create, DoLoop, type WorkEvent } from '../src/index.js';
+import { connect, contents, makeLoop, type Row, server } from './harness.js';
+import { until } from './until.js';
+import { startWorker } from './worker-process.js';
 
 const connection = await connect();
 const IDS = 300;
-/** A worker as a process: says each id that it has updated, and in the end what became of all. */
-const WORKER = `
-  import { setTimeout as sleep } from 'node:timers/promises';
-  import mysql from 'mysql2/promise';
-  import { DoLoop } from '${new URL('../src/index.js', import.meta.url)}';
-  const [uri, database, table] = JSON.parse(process.env.WORKER);
-  const pool = mysql.createPool({ uri, database });
-  const stop = new AbortController();
-  process.on('SIGTERM', () => stop.abort());
-  const summary = await new DoLoop(pool, table).work(
-    async id => {
-      await sleep(10);
-      process.stdout.write(id + '\\n');
-    },
-    { maxIds: 20, lockFor: 2, concurrency: 4, pollInterval: 1, gracePeriod: 5, signal: stop.signal },
-  );
-  await pool.end();
-  process.stdout.write(JSON.stringify(summary));`;
-
-interface WorkerProcess {
-  child: ChildProcess;
-  /** The ids that it has updated. */
-  updated: () => number[];
-  ended: Promise<{ code: number | null; signal: string | null; summary: WorkSummary | undefined }>;
-}
-
-function startWorker(table: string): WorkerProcess {
-  const child = spawn(process.execPath, ['--input-type=module', '-e', WORKER], {
-    cwd: new URL('.', import.meta.url),
-    env: { ...process.env, WORKER: JSON.stringify([server.url, database, table]) },
-    stdio: ['ignore', 'pipe', 'inherit'],
-    timeout: 60_000,
-  });
-  let output = '';
-  child.stdout!.setEncoding('utf8').on('data', data => {
-    output += data;
-  });
-  return {
-    child,
-    updated: () => [...output.matchAll(/^(\d+)\n/gm)].map(([, id]) => Number(id)),
-    ended: once(child, 'close').then(([code, signal]) => {
-      const [summary] = /\{.*\}$/.exec(output) ?? [];
-      return { code, signal, summary: summary === undefined ? undefined : JSON.parse(summary) };
-    }),
-  };
-}
 
 async function newLoop(count = IDS): Promise<string> {
   const { table, loop } = await makeLoop(connection);
   await loop.add(Array.from({ length: count }, (_, i) => i + 1));
   return table;
-}
-
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 1_500; i += 1) {
-    if (await holds()) return;
-    await sleep(20);
-  }
-  assert.fail(`never came: ${what}`);
 }
 
 async function split(one: Connection, table: string): Promise<{ all: Row[]; updated: number[]; locked: number[] }> {
