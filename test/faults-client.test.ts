@@ -233,7 +233,9 @@ async function holding(t: TestContext, table: string): Promise<Connection> {
 }
 
 suite('a pool that is ended, a connection that is destroyed', () => {
-  test('pool.end() in the middle of work(): it ends, with that error; what is not marked stays locked until its time', async () => {
+  test('pool.end() in the middle of work(): it ends, with that error; what is not marked stays locked until its time', {
+    timeout: 60_000,
+  }, async () => {
     const { table } = await loopOf(numbers(10));
     const pool = mysql.createPool({ uri: server.url, database });
     let given: AbortSignal | undefined;

@@ -556,7 +556,7 @@ suite('a network that swallows everything', () => {
     assert.equal((await working).did, 1);
   });
 
-  test('work() ends by its signal all the same; what it could not mark is left', async () => {
+  test('work() ends by its signal all the same; what it could not mark is left', { timeout: 60_000 }, async () => {
     const { network, pool, loop } = await frozen();
     const stop = new AbortController();
     const summary = await loop.work(
