@@ -17,7 +17,7 @@ const SIZE = 3;
 const LOCALHOST = '127.0.0.1';
 /** How long a node that joins may take to get what it has missed. */
 const PATIENCE_MS = 120_000;
-const ANSWER_MS = 1_000;
+const ANSWER_MS = 3_000;
 /** Longer than a node that hung needs to hear from the others. */
 const CALM_MS = 2_000;
 
@@ -167,7 +167,7 @@ const MAY_WRITE = `
       AND SUM(member_state <> 'UNREACHABLE') * 2 > COUNT(*) AS ok
     FROM performance_schema.replication_group_members`;
 
-/** Whether a node may be written, as itself sees it. False where it doesn't tell within a second. */
+/** Whether a node may be written, as itself sees it. False where it doesn't tell within some seconds. */
 export async function mayWrite({ url }: Node): Promise<boolean> {
   const connection = createConnection({ uri: url, connectTimeout: ANSWER_MS });
   try {

@@ -43,7 +43,8 @@ export class Forwarder {
   }
 
   /**
-   * From now on leads to a node that may be written, and stays with it as long as that is so.
+   * From now on leads to a node that may be written, and stays with it until it may not and another one may: a node that
+   * is slow to tell is no reason to leave it.
    *
    * @param mayWrite whether a node may be written.
    */
@@ -51,7 +52,7 @@ export class Forwarder {
     while (this.#server.listening) {
       const writing = await Promise.all(nodes.map(mayWrite));
       const writers = nodes.filter((_, i) => writing[i]).map(({ port }) => port);
-      if (!writers.includes(this.#target!)) this.leadTo(writers[0]);
+      if (writers.length > 0 && !writers.includes(this.#target!)) this.leadTo(writers[0]);
       await sleep(LOOK_MS);
     }
   }
