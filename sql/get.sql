@@ -66,6 +66,16 @@ BEGIN
                 END IF;
                 SET v_left = 0;
             END;
+            -- Other nodes of a cluster have undone it: what they did is not seen here yet, so that to try at once would meet the
+            -- same again. What was claimed before stands.
+            DECLARE EXIT HANDLER FOR 3101, 1180
+            BEGIN
+                IF v_joins OR v_claims IS NULL THEN
+                    DO LAST_INSERT_ID(v_last_insert_id), IF(v_mutex IS NULL, NULL, RELEASE_LOCK(v_mutex));
+                    RESIGNAL;
+                END IF;
+                SET v_left = 0;
+            END;
             -- A deadlock has rolled everything back. What was the caller's is the caller's to repeat.
             DECLARE EXIT HANDLER FOR 1213
             BEGIN

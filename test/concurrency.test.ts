@@ -191,3 +191,33 @@ test('16 connections get, finish, fail, extend, bump, add and remove at once: no
 test('workers of the original on the same table: no call fails, no id has two holders, none is lost', async () => {
   await live(6, 4, 15);
 });
+
+for (const errno of [3101, 1180]) {
+  test(`a conflict of a cluster (${errno}) in a later claim of a get: what it had claimed before is answered, and nothing else is locked`, async () => {
+    const root = await connect();
+    const { table, loop } = await makeLoop(root);
+    await loop.add([1, 2, 9]);
+    await loop.extend(await loop.get(3));
+    await loop.unlock([1, 2]);
+    // The first claim finds that 2 can't be had; the next one, for 2 alone, is undone.
+    await root.query(`CREATE TRIGGER ${table}_conflict BEFORE INSERT ON ${table} FOR EACH ROW
+      IF NEW.id = 2 AND @claims = 1 THEN
+        SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = ${errno}, MESSAGE_TEXT = 'as ordered';
+      ELSEIF NEW.id = 2 THEN
+        SET @claims = 1, NEW.id = 9;
+      END IF`);
+    const got = await callProcedure(root, table, 'get', 2, 60, null);
+    assert.deepEqual(
+      got.map(({ id }) => id),
+      [1],
+    );
+    await root.query(`SET @claims = 1`);
+    await assert.rejects(callProcedure(root, table, 'get', 2, 60, null), { errno });
+    await root.query(`DROP TRIGGER ${table}_conflict`);
+    const next = await callProcedure(root, table, 'get', 5, 60, null);
+    assert.deepEqual(
+      next.map(({ id }) => id),
+      [2],
+    );
+  });
+}
