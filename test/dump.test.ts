@@ -157,16 +157,18 @@ test('a dump with --databases and --triggers brings a loop that follows a table 
   await work(schema);
 });
 
-test('under another name a loop follows again when its triggers were left out, and no write reaches the first', async () => {
+test('a copy under another name follows its own table, and no write there reaches the first', async () => {
   const { schema, account, seen } = await makeApplication();
   const args = (name: string) => ['follow', `${name}.user_loop`, '--source', `${name}.users.id`, '--yes'];
   const env = { MYSQL_URL: serverUrl({ database: schema }) };
   assert.equal((await doloop(args(schema), env)).code, 0);
   const before = await seen();
   const target = await makeDatabase(UTF8);
-  restore(target, dump(schema, '--routines', '--skip-triggers'));
+  // In MariaDB's dump the triggers' text names the database: they have to be made anew.
+  const isMySql = server.kind === 'mysql';
+  restore(target, dump(schema, '--routines', isMySql ? '--triggers' : '--skip-triggers'));
   await root.query(`GRANT ALL ON ${target}.* TO ${account}`);
-  assert.equal((await doloop(args(target), env)).code, 0);
+  if (!isMySql) assert.equal((await doloop(args(target), env)).code, 0);
   await root.query(`INSERT INTO ${target}.users (id) VALUES (99)`);
   const session = await connect({ database: target });
   assert.equal((await new DoLoop(session, 'user_loop').check(99)).length, 1);
