@@ -36,6 +36,8 @@ const KILLED = 1317;
  * dropped and made again, and only then gets back what was granted on it.
  */
 const AWAY = new Set([1305, 1370]);
+/** For so long a call waits for who replaces it. */
+const PATIENCE_MS = 10_000;
 
 /**
  * Text of JSON or a number as it goes into SQL. What has any other character than these goes in hexadecimal, so that
@@ -94,14 +96,17 @@ async function usePool<T>(pool: Pool, work: Work<T>): Promise<T> {
     isFinal = away && !(await isInstalling(connection));
     return work(connection, pooled);
   };
+  const patient = performance.now() + PATIENCE_MS;
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await useOne(await pool.getConnection(), lookAndWork);
     } catch (error) {
       away = isAway(error);
-      const again = ROLLED_BACK.has((error as MySqlError).errno ?? 0) || isLost(error) || (away && !isFinal);
-      if (!again || attempt === ATTEMPTS) throw error;
-      await sleep(Math.random() * attempt * PAUSE_MS);
+      const again = away
+        ? !isFinal && performance.now() < patient
+        : attempt < ATTEMPTS && (ROLLED_BACK.has((error as MySqlError).errno ?? 0) || isLost(error));
+      if (!again) throw error;
+      await sleep(Math.random() * Math.min(attempt, ATTEMPTS) * PAUSE_MS);
     }
   }
 }
