@@ -85,6 +85,12 @@ function normal(text: string, app: string): string {
 
 function outputOf(step: Step, app: string, env: NodeJS.ProcessEnv): string {
   if (step.kind === 'ts') {
+    const [, module] = /^\/\/ (\w+\.ts)\n/.exec(step.input) ?? [];
+    if (module) {
+      // A file that later examples import.
+      writeFileSync(join(folder, module), step.input);
+      return '';
+    }
     const whole = step.input.startsWith('import')
       ? step.input
       : `${PRELUDE}${step.input}\nvoid loop;\nawait pool.end();\n`;

@@ -8,7 +8,7 @@ import { create, DoLoop, type WorkOptions } from '../../src/index.js';
 import { quickOrLong } from '../long.js';
 import { atHome, homeOf, nextOf, type Shards, statsOf, workOn } from '../shards.js';
 
-const SIZE = quickOrLong(600, 30_000);
+const SIZE = quickOrLong(300, 30_000);
 const ids = Array.from({ length: SIZE }, (_, i) => i + 1);
 const KINDS: Kind[] = ['mariadb', 'mysql', 'mariadb'];
 const NAMES = ['a', 'b', 'c'];
@@ -74,14 +74,14 @@ async function until(holds: () => boolean): Promise<void> {
 }
 
 test('a home is a matter of names alone; one more takes its share from all, and moves nothing else', () => {
-  const many = Array.from({ length: 20_000 }, (_, i) => i);
+  const many = Array.from({ length: 6_000 }, (_, i) => i);
   const before = many.map(id => homeOf(id, NAMES));
   const afterwards = many.map(id => homeOf(id, ['d', ...NAMES]));
   for (const name of NAMES) {
     const share = before.filter(home => home === name).length / many.length;
-    assert.ok(Math.abs(share - 1 / 3) < 0.02, `${name} has ${share}`);
+    assert.ok(Math.abs(share - 1 / 3) < 0.03, `${name} has ${share}`);
     const taken = many.filter((_, i) => before[i] === name && afterwards[i] === 'd').length / many.length;
-    assert.ok(Math.abs(taken - 1 / 12) < 0.02, `${taken} are taken from ${name}`);
+    assert.ok(Math.abs(taken - 1 / 12) < 0.03, `${taken} are taken from ${name}`);
   }
   assert.ok(many.every((_, i) => afterwards[i] === before[i] || afterwards[i] === 'd'));
   // For ever: another answer is another place for ids that are there already.
