@@ -25,7 +25,7 @@ import { quickOrLong } from './long.js';
 import { type Answer, Model, type ModelIds, Refused } from './model.js';
 
 /** For each id type. Each sequence has up to so many calls and transactions of calls. */
-const SEQUENCES = quickOrLong(20, 250);
+const SEQUENCES = quickOrLong(15, 250);
 const LENGTH = 30;
 /** `DOLOOP_TEST_SEED=…` makes the sequences of an earlier run. */
 const SEED = process.env.DOLOOP_TEST_SEED;
