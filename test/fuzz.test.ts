@@ -19,7 +19,7 @@ import {
   SIGNATURES,
   TAKING_IDS,
 } from './harness.js';
-import { nasty, tries } from './nasty.js';
+import { holds, nasty } from './nasty.js';
 import { doloop, serverUrl } from './run-doloop.js';
 
 const root = await connect();
@@ -77,13 +77,8 @@ async function session(mode: string, charset: string): Promise<Connection> {
   return connection;
 }
 
-/** Longer than anything here takes on the slowest machine: who takes as long hangs. */
-const PATIENCE = { timeout: 300_000 };
-const fuzz = <Ts extends [unknown, ...unknown[]]>(
-  property: fc.IAsyncPropertyWithHooks<Ts>,
-  quick: number,
-  seconds: number,
-) => fc.assert(property, { ...(tries(quick, seconds) as fc.Parameters<Ts>), ...PATIENCE });
+/** Longer than anything here takes on the slowest machine: what takes as long hangs. */
+const PATIENCE = { timeout: 900_000 };
 
 /** What an error of the client's may be: of a kind that the README has, in words. */
 function assertRefusal(error: Error): void {
@@ -131,32 +126,36 @@ const dropAdopt = (name: string) => root.query(`DROP PROCEDURE ${qualifiedName(p
 
 for (const [door, make] of Object.entries(DOORS)) {
   const isProgram = door === 'the command line';
-  test(`${door}: a loop of any name is refused, or is its table and its procedures, and nothing else`, async () => {
-    const before = await everything();
-    const argument = fc.oneof(nasty, nasty.map(quoteName)).filter(name => !isProgram || !name.includes('\0'));
-    const property = fc.asyncProperty(argument, modes, charsets, async (name, mode, charset) => {
-      const refused = await make(name, mode, charset).then(
-        () => undefined,
-        (error: Error) => error,
-      );
-      if (refused) {
-        if ((refused as MySqlError).errno === 1644)
-          await dropAdopt(name); // stays where statements end before they are all run
-        else if (!refused.message.startsWith('Unknown database')) assertRefusal(refused);
+  test(
+    `${door}: a loop of any name is refused, or is its table and its procedures, and nothing else`,
+    PATIENCE,
+    async () => {
+      const before = await everything();
+      const argument = fc.oneof(nasty, nasty.map(quoteName)).filter(name => !isProgram || !name.includes('\0'));
+      const property = fc.asyncProperty(argument, modes, charsets, async (name, mode, charset) => {
+        const refused = await make(name, mode, charset).then(
+          () => undefined,
+          (error: Error) => error,
+        );
+        if (refused) {
+          if ((refused as MySqlError).errno === 1644)
+            await dropAdopt(name); // stays where statements end before they are all run
+          else if (!refused.message.startsWith('Unknown database')) assertRefusal(refused);
+          assert.deepEqual(await everything(), before);
+          return;
+        }
+        const parsed = parseLoopName(name);
+        assert.deepEqual(await everything(), [...before, ...objects(parsed)].sort());
+        const loop = new DoLoop(root, name);
+        assert.equal(await loop.add([1, 2]), 2);
+        assert.deepEqual([...(await loop.get(1))], [1]);
+        assert.deepEqual(await rows(root, `SELECT COUNT(*) AS n FROM ${qualifiedName(parsed)}`), [{ n: 2 }]);
+        await drop(root, name, { table: true });
         assert.deepEqual(await everything(), before);
-        return;
-      }
-      const parsed = parseLoopName(name);
-      assert.deepEqual(await everything(), [...before, ...objects(parsed)].sort());
-      const loop = new DoLoop(root, name);
-      assert.equal(await loop.add([1, 2]), 2);
-      assert.deepEqual([...(await loop.get(1))], [1]);
-      assert.deepEqual(await rows(root, `SELECT COUNT(*) AS n FROM ${qualifiedName(parsed)}`), [{ n: 2 }]);
-      await drop(root, name, { table: true });
-      assert.deepEqual(await everything(), before);
-    });
-    await fuzz(property, isProgram ? 2 : 8, 30);
-  });
+      });
+      await holds(property, isProgram ? 2 : 8, 30);
+    },
+  );
 }
 
 /** What is refused by a server's own words: a text that is no number, or too large for one. */
@@ -219,117 +218,129 @@ async function refill({ table, some }: (typeof KINDS)[number]): Promise<Row[]> {
   return contents(root, table);
 }
 
-test('any text that is given to a procedure as ids is refused with one error, or changes the ids that it names alone', async () => {
-  const before = await everything();
-  const sessions = new Map<string, Connection>();
-  const call = fc.record({
-    kind: fc.constantFrom(...KINDS),
-    procedure: fc.constantFrom(...PROCEDURES),
-    raw: RAW,
-    args: fc.array(ARGUMENT, { minLength: 3, maxLength: 3 }),
-    mode: modes,
-    charset: charsets,
-  });
-  const property = fc.asyncProperty(call, async ({ kind, procedure, raw, args, mode, charset }) => {
-    const key = `${mode} ${charset}`;
-    const caller = sessions.get(key) ?? (await session(mode, charset));
-    sessions.set(key, caller);
-    const rowsBefore = await refill(kind);
-    const takesJson = TAKING_IDS.includes(procedure) || procedure === 'stats';
-    const given = SIGNATURES[procedure].takes.map((_, i) => (i === 0 && takesJson ? hex(raw) : args[i]!));
-    // The server may print texts of a call, and does not get to the end of those that have no end.
-    const statement = `CALL ${kind.table}_${procedure}(${given.join(', ')})`;
-    let answered = false;
-    try {
-      await caller.query(statement);
-      answered = true;
-    } catch (error) {
-      const { errno = 0, sqlState, message } = error as Error & { errno?: number; sqlState?: string };
-      if (!NO_NUMBER.includes(errno)) {
-        assert.equal(errno, 1644, `${message}: ${statement.slice(0, 300)}`);
-        assert.equal(sqlState, '45000');
-        assert.match(message, /^\w+: .* (?:is not|are more) ./s);
-        assert.ok([...message].length <= 128, message);
+test(
+  'any text that is given to a procedure as ids is refused with one error, or changes the ids that it names alone',
+  PATIENCE,
+  async () => {
+    const before = await everything();
+    const sessions = new Map<string, Connection>();
+    const call = fc.record({
+      kind: fc.constantFrom(...KINDS),
+      procedure: fc.constantFrom(...PROCEDURES),
+      raw: RAW,
+      args: fc.array(ARGUMENT, { minLength: 3, maxLength: 3 }),
+      mode: modes,
+      charset: charsets,
+    });
+    const property = fc.asyncProperty(call, async ({ kind, procedure, raw, args, mode, charset }) => {
+      const key = `${mode} ${charset}`;
+      const caller = sessions.get(key) ?? (await session(mode, charset));
+      sessions.set(key, caller);
+      const rowsBefore = await refill(kind);
+      const takesJson = TAKING_IDS.includes(procedure) || procedure === 'stats';
+      const given = SIGNATURES[procedure].takes.map((_, i) => (i === 0 && takesJson ? hex(raw) : args[i]!));
+      // The server may print texts of a call, and does not get to the end of those that have no end.
+      const statement = `CALL ${kind.table}_${procedure}(${given.join(', ')})`;
+      let answered = false;
+      try {
+        await caller.query(statement);
+        answered = true;
+      } catch (error) {
+        const { errno = 0, sqlState, message } = error as Error & { errno?: number; sqlState?: string };
+        if (!NO_NUMBER.includes(errno)) {
+          assert.equal(errno, 1644, `${message}: ${statement.slice(0, 300)}`);
+          assert.equal(sqlState, '45000');
+          assert.match(message, /^\w+: .* (?:is not|are more) ./s);
+          assert.ok([...message].length <= 128, message);
+        }
       }
-    }
-    const rowsAfter = await contents(root, kind.table);
-    if (!answered) assert.deepEqual(rowsAfter, rowsBefore, 'what is refused changes nothing');
-    else if (procedure !== 'get') assert.deepEqual(touched(rowsBefore, rowsAfter, namedIn(raw)), []);
-  });
-  await fuzz(property, 120, 60);
-  for (const caller of sessions.values()) caller.destroy();
-  assert.deepEqual(await everything(), before);
-});
+      const rowsAfter = await contents(root, kind.table);
+      if (!answered) assert.deepEqual(rowsAfter, rowsBefore, 'what is refused changes nothing');
+      else if (procedure !== 'get') assert.deepEqual(touched(rowsBefore, rowsAfter, namedIn(raw)), []);
+    });
+    await holds(property, 120, 60);
+    for (const caller of sessions.values()) caller.destroy();
+    assert.deepEqual(await everything(), before);
+  },
+);
 
-test('any text is an id of a loop of texts, itself alone, in a session of any character set and mode; or is refused', async () => {
-  const kind = KINDS.find(({ idType }) => idType === TEXT)!;
-  const before = await everything();
-  const sessions = new Map<string, Connection>();
-  const property = fc.asyncProperty(nasty, modes, charsets, async (text, mode, charset) => {
-    const key = `${mode} ${charset}`;
-    const caller = sessions.get(key) ?? (await session(mode, charset));
-    sessions.set(key, caller);
-    const rowsBefore = await refill(kind);
-    const loop = new DoLoop<string>(caller, kind.table);
-    const known = SOME.includes(text);
-    try {
-      assert.equal(await loop.add(text), known ? 0 : 1);
-      const [{ id }] = (await rows(root, `SELECT id FROM ${kind.table} WHERE id = ?`, [text])) as [{ id: string }];
-      assert.equal(id, text);
+test(
+  'any text is an id of a loop of texts, itself alone, in a session of any character set and mode; or is refused',
+  PATIENCE,
+  async () => {
+    const kind = KINDS.find(({ idType }) => idType === TEXT)!;
+    const before = await everything();
+    const sessions = new Map<string, Connection>();
+    const property = fc.asyncProperty(nasty, modes, charsets, async (text, mode, charset) => {
+      const key = `${mode} ${charset}`;
+      const caller = sessions.get(key) ?? (await session(mode, charset));
+      sessions.set(key, caller);
+      const rowsBefore = await refill(kind);
+      const loop = new DoLoop<string>(caller, kind.table);
+      const known = SOME.includes(text);
+      try {
+        assert.equal(await loop.add(text), known ? 0 : 1);
+        const [{ id }] = (await rows(root, `SELECT id FROM ${kind.table} WHERE id = ?`, [text])) as [{ id: string }];
+        assert.equal(id, text);
+        assert.deepEqual(
+          (await loop.check([text, 'not there'])).map(({ failures }) => failures),
+          [0],
+        );
+        assert.equal(await loop.bump(text), 1);
+        assert.equal(await loop.fail(text), 1);
+        assert.equal(await loop.did(text), 1);
+        assert.equal(await loop.remove(text), 1);
+      } catch (error) {
+        assertRefusal(error as Error);
+        assert.ok([...text].length > 40 || /\p{Surrogate}/u.test(text), (error as Error).message);
+      }
+      const rowsAfter = await contents(root, kind.table);
       assert.deepEqual(
-        (await loop.check([text, 'not there'])).map(({ failures }) => failures),
-        [0],
+        rowsAfter,
+        rowsBefore.filter(row => row.id !== text),
       );
-      assert.equal(await loop.bump(text), 1);
-      assert.equal(await loop.fail(text), 1);
-      assert.equal(await loop.did(text), 1);
-      assert.equal(await loop.remove(text), 1);
-    } catch (error) {
-      assertRefusal(error as Error);
-      assert.ok([...text].length > 40 || /\p{Surrogate}/u.test(text), (error as Error).message);
-    }
-    const rowsAfter = await contents(root, kind.table);
-    assert.deepEqual(
-      rowsAfter,
-      rowsBefore.filter(row => row.id !== text),
-    );
-  });
-  await fuzz(property, 40, 30);
-  for (const caller of sessions.values()) caller.destroy();
-  assert.deepEqual(await everything(), before);
-});
+    });
+    await holds(property, 40, 30);
+    for (const caller of sessions.values()) caller.destroy();
+    assert.deepEqual(await everything(), before);
+  },
+);
 
-test('the command line, given anything, does it or says in one line why not, and nothing else changes', async () => {
-  const before = await everything();
-  const { table, some } = KINDS[1]!;
-  const word = nasty.filter(text => !text.includes('\0'));
-  const url = fc.constantFrom(serverUrl({ database }), 'mysql://');
-  const args = fc.oneof(
-    fc.tuple(
-      fc.constantFrom('add', 'remove', 'did', 'unlock', 'bump', 'check'),
-      fc.constantFrom(table),
-      fc.constant('--'),
-      word,
-    ),
-    fc.tuple(fc.constantFrom('check', 'get', 'stats', 'doctor', 'metrics', 'drop'), fc.constant('--'), word),
-    fc.tuple(fc.constant('follow'), fc.constantFrom(table), fc.constant('--source'), word),
-    fc.tuple(fc.constant('fill'), fc.constantFrom(table), fc.constant('--from'), word),
-    fc.tuple(fc.constant('sql'), fc.constant('x'), fc.constantFrom('--id-type', '--engine'), word),
-    fc.tuple(fc.constant('create'), fc.constant('x'), fc.constantFrom('--grant', '--id-type', '--engine'), word),
-    fc.tuple(fc.constant('list'), fc.constantFrom('-D', '--url', '--defaults-file', '--json'), word),
-    fc.tuple(word, word),
-  );
-  const property = fc.asyncProperty(args, word, url, async (argv, input, MYSQL_URL) => {
-    const { code, signal, stderr } = await doloop(argv, { MYSQL_URL }, input);
-    assert.equal(signal, null);
-    assert.ok(code === 0 || code === 1 || code === 2, `exit code ${code}`);
-    assert.doesNotMatch(stderr, /^ +at /m, 'no stack');
-    for (const line of stderr.split('\n').slice(0, -1)) assert.match(line, /^(doloop: |Warning: |app|test_)/);
-    // What was made on purpose: an engine or a type may have been a good one.
-    if (code === 0 && argv[0] === 'create') await drop(root, 'x', { table: true });
-  });
-  await fuzz(property, 4, 45);
-  await refill(KINDS[1]!);
-  assert.ok(some.length > 0);
-  assert.deepEqual(await everything(), before);
-});
+test(
+  'the command line, given anything, does it or says in one line why not, and nothing else changes',
+  PATIENCE,
+  async () => {
+    const before = await everything();
+    const { table, some } = KINDS[1]!;
+    const word = nasty.filter(text => !text.includes('\0'));
+    const url = fc.constantFrom(serverUrl({ database }), 'mysql://');
+    const args = fc.oneof(
+      fc.tuple(
+        fc.constantFrom('add', 'remove', 'did', 'unlock', 'bump', 'check'),
+        fc.constantFrom(table),
+        fc.constant('--'),
+        word,
+      ),
+      fc.tuple(fc.constantFrom('check', 'get', 'stats', 'doctor', 'metrics', 'drop'), fc.constant('--'), word),
+      fc.tuple(fc.constant('follow'), fc.constantFrom(table), fc.constant('--source'), word),
+      fc.tuple(fc.constant('fill'), fc.constantFrom(table), fc.constant('--from'), word),
+      fc.tuple(fc.constant('sql'), fc.constant('x'), fc.constantFrom('--id-type', '--engine'), word),
+      fc.tuple(fc.constant('create'), fc.constant('x'), fc.constantFrom('--grant', '--id-type', '--engine'), word),
+      fc.tuple(fc.constant('list'), fc.constantFrom('-D', '--url', '--defaults-file', '--json'), word),
+      fc.tuple(word, word),
+    );
+    const property = fc.asyncProperty(args, word, url, async (argv, input, MYSQL_URL) => {
+      const { code, signal, stderr } = await doloop(argv, { MYSQL_URL }, input);
+      assert.equal(signal, null);
+      assert.ok(code === 0 || code === 1 || code === 2, `exit code ${code}`);
+      assert.doesNotMatch(stderr, /^ +at /m, 'no stack');
+      for (const line of stderr.split('\n').slice(0, -1)) assert.match(line, /^(doloop: |Warning: |app|test_)/);
+      // What was made on purpose: an engine or a type may have been a good one.
+      if (code === 0 && argv[0] === 'create') await drop(root, 'x', { table: true });
+    });
+    await holds(property, 4, 45);
+    await refill(KINDS[1]!);
+    assert.ok(some.length > 0);
+    assert.deepEqual(await everything(), before);
+  },
+);

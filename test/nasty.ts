@@ -99,13 +99,20 @@ export const nasty = fc
   .map(parts => parts.join(''));
 
 /**
- * How many are tried: so many, or with `npm run test:long` as many as can be in so many seconds. Which they are is random;
- * a failure tells the seed, which given here repeats it.
+ * Tries a property so many times, or with `npm run test:long` again and again for so many seconds. On what is random; a
+ * failure tells the seed, which given here as `seed` repeats it.
  */
-export function tries(quick: number, seconds: number): fc.Parameters<unknown> {
-  return {
-    includeErrorInReport: true,
-    numRuns: quickOrLong(quick, 1e9),
-    interruptAfterTimeLimit: quickOrLong(3600, seconds) * 1000,
-  };
+export async function holds<Ts>(
+  property: fc.IProperty<Ts> | fc.IAsyncProperty<Ts>,
+  times: number,
+  seconds: number,
+): Promise<void> {
+  const end = performance.now() + quickOrLong(0, seconds) * 1000;
+  do {
+    await fc.assert(property as fc.IAsyncProperty<Ts>, {
+      numRuns: times,
+      endOnFailure: true,
+      includeErrorInReport: true,
+    });
+  } while (performance.now() < end);
 }

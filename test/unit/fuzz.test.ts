@@ -8,7 +8,7 @@ import { idsToJson } from '../../src/ids.js';
 import { Batch, DoLoop, scriptForCreate, sqlForCreate } from '../../src/index.js';
 import { type ColumnName, parseColumnName, parseLoopName, qualifiedName, quoteName } from '../../src/names.js';
 import { consoleScript, createTrigger, TRIGGERS } from '../../src/render.js';
-import { nasty, tries } from '../nasty.js';
+import { holds, nasty } from '../nasty.js';
 
 /** Text that is SQL to one server and to the other a comment, by how it begins. */
 const CODE = { MySQL: /^\/\*!80000/, MariaDB: /^\/\*M!/ };
@@ -64,7 +64,7 @@ const written = fc.oneof(
   fc.tuple(nasty, nasty).map(names => names.map(quoteName).join('.')),
 );
 
-test('any name is refused, or stands in the SQL as a name and nothing else, by every way to write it', () => {
+test('any name is refused, or stands in the SQL as a name and nothing else, by every way to write it', async () => {
   const servers = ['MySQL', 'MariaDB'] as const;
   const expected = servers.map(server => [
     skeleton(sqlForCreate('x').join(';'), server),
@@ -85,10 +85,10 @@ test('any name is refused, or stands in the SQL as a name and nothing else, by e
     assert.deepEqual(parseLoopName(qualifiedName(parseLoopName(name))), parseLoopName(name));
     assert.match(script, /^-- doloop [^\n]*\n\nSET NAMES utf8mb4;\n\nDELIMITER \$\$\n/);
   });
-  fc.assert(property, tries(40, 30));
+  await holds(property, 40, 30);
 });
 
-test('any names of tables and columns that a loop is to follow are refused, or are names and nothing else', () => {
+test('any names of tables and columns that a loop is to follow are refused, or are names and nothing else', async () => {
   const loop = { database: 'app', table: 'user_loop' };
   const trigger = (source: ColumnName, columns: string[]) =>
     TRIGGERS.map(one =>
@@ -104,19 +104,19 @@ test('any names of tables and columns that a loop is to follow are refused, or a
       assert.equal(of(source, column), of(plain, 'd'));
     }
   });
-  fc.assert(property, tries(300, 20));
+  await holds(property, 300, 20);
 });
 
-test('the head of a script for the console is one line, whatever names are in it', () => {
+test('the head of a script for the console is one line, whatever names are in it', async () => {
   const property = fc.property(nasty, name => {
     const [head, next] = consoleScript(`${quoteName(name)} follows`, ['DO 0']).split('\n');
     assert.match(head!, /^-- doloop /);
     assert.equal(next, '');
   });
-  fc.assert(property, tries(200, 5));
+  await holds(property, 200, 5);
 });
 
-test('any account, id type or engine is refused, or is in the SQL what it is and nothing else', () => {
+test('any account, id type or engine is refused, or is in the SQL what it is and nothing else', async () => {
   const account = fc.oneof(
     nasty,
     fc.tuple(nasty, nasty).map(parts => parts.map(quoteName).join('@')),
@@ -136,7 +136,7 @@ test('any account, id type or engine is refused, or is in the SQL what it is and
     const made = unlessRefused(() => sqlForCreate('x', { engine }), /^engine: /);
     if (made) assert.match(engine, /^\w+$/);
   });
-  fc.assert(property, tries(800, 20));
+  await holds(property, 800, 20);
 });
 
 /** A value of any kind, among them objects that are not what they say. */
@@ -172,7 +172,7 @@ const anything = fc.oneof(
 /** JSON as the procedures take it, and nothing else. */
 const JSON_OF_ID = /^(-?\d+|"(?:[^"\\\p{Cc}]|[\u007f-\u009f]|\\["\\/bfnrt]|\\u[\da-f]{4})*")$/u;
 
-test('any value is refused as an id, or is JSON of a number or of a text, and reads back as it was', () => {
+test('any value is refused as an id, or is JSON of a number or of a text, and reads back as it was', async () => {
   const property = fc.property(anything, value => {
     const json = unlessRefused(() => idsToJson([value]), /^ids: /);
     if (!json) return;
@@ -180,7 +180,7 @@ test('any value is refused as an id, or is JSON of a number or of a text, and re
     assert.match(json[0]!, JSON_OF_ID);
     if (typeof value === 'string') assert.equal(JSON.parse(json[0]!), value);
   });
-  fc.assert(property, tries(2000, 20));
+  await holds(property, 2000, 20);
   assert.equal(({} as { lockFor?: number }).lockFor, undefined, 'no prototype is changed');
 });
 
@@ -216,7 +216,7 @@ test('any options, and any lease that a batch was given, are refused or go into 
     );
     for (const statement of sql) assert.match(statement, CALL);
   });
-  await fc.assert(property, tries(800, 20));
+  await holds(property, 800, 20);
 });
 
 test('an option that changes while it is looked at goes into the call as it was when it was checked', async () => {
