@@ -66,12 +66,15 @@ BEGIN
                 END IF;
                 SET v_left = 0;
             END;
-            -- Other nodes of a cluster have undone it: what they did is not seen here yet, so that to try at once would meet the
-            -- same again. What was claimed before stands.
-            DECLARE EXIT HANDLER FOR 3101, 1180
+            -- No room, a wait for too long, or another node of a cluster was first: this claim is surely undone, and what was
+            -- claimed before has to be answered. (What the other node did is not seen here yet: to try at once would meet it again.)
+            DECLARE EXIT HANDLER FOR 1114, 1205, 1180, 3101
             BEGIN
-                IF v_joins OR v_claims IS NULL THEN
-                    DO LAST_INSERT_ID(v_last_insert_id), IF(v_mutex IS NULL, NULL, RELEASE_LOCK(v_mutex));
+                DO LAST_INSERT_ID(v_last_insert_id), IF(v_mutex IS NULL, NULL, RELEASE_LOCK(v_mutex));
+                IF v_owns THEN
+                    ROLLBACK AND NO CHAIN NO RELEASE;
+                END IF;
+                IF v_claims IS NULL OR v_joins THEN
                     RESIGNAL;
                 END IF;
                 SET v_left = 0;
