@@ -8,9 +8,10 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection } from 'mysql2/promise';
-import { Holders, random, Tally } from '../scripts/bench/soak-common.js';
+import { random } from '../scripts/bench/soak-common.js';
 import { DoLoop, type WorkEvent } from '../src/index.js';
 import { callProcedure, connectFrozen, contents, makeLoop, makePool, NOW, put, row, setClock } from './harness.js';
+import { Claims } from './load.js';
 import { quickOrLong } from './long.js';
 import { doloop, environment } from './run-doloop.js';
 import { until } from './until.js';
@@ -133,8 +134,7 @@ test('sixteen sessions whose clocks step all the time: an id is given again only
   const { table } = await makeLoop(connection);
   const ids = Array.from({ length: 300 }, (_, i) => i + 1);
   await new DoLoop(connection, table).add(ids);
-  const tally = new Tally();
-  const holders = new Holders(tally);
+  const claims = new Claims();
   let got = 0;
   const worker = async (number: number, session: Connection) => {
     for (let round = 0; round < quickOrLong(25, 1_500); round += 1) {
@@ -144,10 +144,10 @@ test('sixteen sessions whose clocks step all the time: an id is given again only
       if (batch.length === 0) continue;
       const mine = batch.map(({ id }) => id as number);
       const lease = batch[0]!.lock_until as number;
-      holders.take(`session ${number}`, mine, lease - lockFor, lease);
+      claims.take(`session ${number}`, mine, lease - lockFor, lease);
       got += mine.length;
       if (random(4) === 0) continue; // left to its lease, by whatever clock
-      holders.release(mine);
+      claims.release(mine);
       await callProcedure(
         session,
         table,
@@ -161,7 +161,7 @@ test('sixteen sessions whose clocks step all the time: an id is given again only
   const sessions = await Promise.all(Array.from({ length: 16 }, () => connectFrozen()));
   await Promise.all(sessions.map((session, i) => worker(i, session)));
   for (const session of sessions) session.destroy();
-  assert.deepEqual(tally.violations, []);
+  assert.deepEqual(claims.conflicts, []);
   assert.ok(got > 300);
   assert.deepEqual(
     (await contents(connection, table)).map(({ id }) => id),

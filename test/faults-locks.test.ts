@@ -202,12 +202,17 @@ test('sixteen at work, and somebody holds rows and the table by turns: work() wa
   pool.on('connection', one => one.query('SET innodb_lock_wait_timeout = 1, lock_wait_timeout = 1'));
   const mine = new DoLoop(pool, table);
   const handled: number[] = [];
+  let open = () => {};
+  const gate = new Promise<void>(resolve => {
+    open = resolve;
+  });
   const retries = new Set<string>();
   const working: Promise<WorkSummary>[] = Array.from({ length: 16 }, () =>
     mine.work(
       async id => {
-        await sleep(20);
+        await sleep(5);
         handled.push(id);
+        if (handled.length > 20) await gate;
       },
       {
         ...{ maxIds: 5, once: true },
@@ -218,9 +223,13 @@ test('sixteen at work, and somebody holds rows and the table by turns: work() wa
     ),
   );
   await until('they are in the middle', () => handled.length > 20);
-  const someIds = await rows(root, `SELECT id FROM ${table} WHERE lock_until IS NOT NULL LIMIT 40`);
-  const ids = someIds.map(({ id }) => id).join();
-  const letRowsGo = await hold(t, 'START TRANSACTION', `SELECT * FROM ${table} WHERE id IN (${ids}) FOR UPDATE`);
+  const letRowsGo = await hold(
+    t,
+    'SET TRANSACTION ISOLATION LEVEL READ COMMITTED',
+    'START TRANSACTION',
+    `SELECT * FROM ${table} WHERE lock_until IS NOT NULL FOR UPDATE`,
+  );
+  open();
   await until('did is refused', () => retries.has('did 1205'));
   await letRowsGo();
   const letTableGo = await hold(t, `LOCK TABLES ${table} WRITE`);
