@@ -78,7 +78,8 @@ for (const [i, { name, text }] of fixtures('procedures').entries()) {
 
 for (const { name, text } of fixtures('tables')) {
   const refused = /^-- refused: (.*)$/m.exec(text)?.[1];
-  test(`the table ${name} is ${refused === undefined ? 'adopted with all its rows' : `refused: ${refused}`}`, async () => {
+  const end = refused === undefined ? 'adopted with all its rows' : `refused: ${refused}`;
+  test(`the table ${name} is ${end}`, async () => {
     const { database, session } = await makeHome();
     run(database, text);
     const seen = await populate(session, text);

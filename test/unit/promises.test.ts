@@ -19,17 +19,27 @@ function titlesOf(file: string): string[] {
 
 const rows = [...page.matchAll(/^\| (.+) \| (.+) \|$/gm)].filter(([, promise]) => promise !== 'promise');
 
+/** Whether a test's title, with something put in for each `…`, is this. A title that is all put in is none but itself. */
+function isTitled(title: string, name: string): boolean {
+  if (title === name || title.replaceAll('…', '').length < 10) return title === name;
+  const parts = title.split('…').map(part => part.replaceAll(/[\\^$.*+?()[\]{}|]/g, '\\$&'));
+  return new RegExp(`^${parts.join('.+')}$`).test(name);
+}
+
 test('every promise on the page has its tests, by their very names', () => {
-  assert.ok(rows.length > 30);
+  assert.ok(rows.length > 100);
+  const wrong: string[] = [];
   for (const [, promise, tests] of rows) {
     const files = [...tests!.matchAll(/\]\(([\w./-]+\.test\.ts)\): (.*?)(?=; \[|$)/g)];
-    assert.notEqual(files.length, 0, `no test for: ${promise}`);
-    for (const [, file, names] of files) {
-      assert.ok(existsSync(join(folder, file!)), `${file}, of: ${promise}`);
-      const titles = titlesOf(file!);
-      for (const [, name] of names!.matchAll(/\*(.+?)\*(?=;|,|$)/g)) {
-        assert.ok(titles.includes(name!), `${file} has no test of the name: ${name}`);
+    if (files.length === 0) wrong.push(`no test for: ${promise}`);
+    for (const [, file, list] of files) {
+      const titles = existsSync(join(folder, file!)) ? titlesOf(file!) : [];
+      const names = [...list!.matchAll(/\*(.+?)\*(?=;|,|$)/g)].map(([, name]) => name!);
+      if (names.length === 0) wrong.push(`no name of a test in ${file}: ${promise}`);
+      for (const name of names) {
+        if (!titles.some(title => isTitled(title, name))) wrong.push(`${file} has no test of the name: ${name}`);
       }
     }
   }
+  assert.deepEqual(wrong, []);
 });
