@@ -102,13 +102,13 @@ suite('in full use', () => {
   }
 
   /** In plain SQL, on a connection: it repeats what may be repeated. */
-  function plain(session: Connection, table: string, ledger: Ledger, number: number): Turn {
+  function plain(session: Connection, table: string, ledger: Ledger, number: number, stop: AbortSignal): Turn {
     const call = async (procedure: string, args: string) => {
       for (;;) {
         try {
           return await rows(session, `CALL ${table}_${procedure}(${args})`);
         } catch (error) {
-          if (![1305, 1370, 1213].includes((error as { errno: number }).errno)) throw error;
+          if (stop.aborted || ![1305, 1370, 1213].includes((error as { errno: number }).errno)) throw error;
           await sleep(Math.random() * 20);
         }
       }
@@ -134,12 +134,12 @@ suite('in full use', () => {
     const ledger = new Ledger();
     const pools = [makePool(who), makePool(another), makePool()] as const;
     const sessions = await Promise.all([who, another].map(one => connect(one)));
+    const stop = new AbortController();
     const turns = [
       ...[pools[0], pools[0], ...pools].map((pool, i) => typed(pool, table, ledger, i + 1)),
-      ...sessions.map((session, i) => plain(session, table, ledger, i + 11)),
+      ...sessions.map((session, i) => plain(session, table, ledger, i + 11, stop.signal)),
     ];
     const counts = turns.map(() => 0);
-    const stop = new AbortController();
     const clients = turns.map(async (turn, i) => {
       while (!stop.signal.aborted) {
         await turn(counts[i]!).catch(error => ledger.faults.push(`client ${i}: ${error.cause ?? error}`));
