@@ -183,7 +183,7 @@ suite('many ids in one call', () => {
       if (size > packet / 2) await assert.rejects(loop.extend(wide), /^RangeError: ids: more than one call can hold/);
       else assert.equal((await loop.extend(wide)).extended, 0);
       const got: string[] = [];
-      for (let batch = await loop.get(2_000); batch.length > 0; batch = await loop.get(2_000)) {
+      for (let batch = await loop.get(400); batch.length > 0; batch = await loop.get(400)) {
         assert.equal((await loop.extend(batch, { lockFor: 9_000 })).extended, batch.length);
         got.push(...batch);
       }
