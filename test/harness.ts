@@ -33,7 +33,10 @@ const file = basename(process.argv[1]!, '.test.js').replaceAll(/\W/g, '_');
 /** This file's database, dropped in the end. */
 export const database = `test_${file}_${process.pid}`;
 
-const root = await mysql.createConnection({ uri: server.url });
+/** A busy machine may take long to answer. */
+const connectTimeout = 120_000;
+
+const root = await mysql.createConnection({ uri: server.url, connectTimeout });
 await root.query(`CREATE DATABASE ${database} CHARACTER SET utf8mb4`);
 const ends: (() => Promise<unknown>)[] = [];
 after(async () => {
@@ -52,14 +55,14 @@ export async function makeDatabase(defaults: string): Promise<string> {
 
 /** A connection of root to this file's database, closed in the end. */
 export async function connect(options: ConnectionOptions = {}): Promise<Connection> {
-  const connection = await mysql.createConnection({ uri: server.url, database, ...options });
+  const connection = await mysql.createConnection({ uri: server.url, database, connectTimeout, ...options });
   ends.push(async () => connection.destroy());
   return connection;
 }
 
 /** A pool of root's connections to this file's database, closed in the end. */
 export function makePool(options: PoolOptions = {}): Pool {
-  const pool = mysql.createPool({ uri: server.url, database, ...options });
+  const pool = mysql.createPool({ uri: server.url, database, connectTimeout, ...options });
   ends.push(() => pool.end());
   return pool;
 }

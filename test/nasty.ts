@@ -99,8 +99,8 @@ export const nasty = fc
   .map(parts => parts.join(''));
 
 /**
- * Tries a property so many times, or with `npm run test:long` again and again for so many seconds. On what is random; a
- * failure tells the seed, which given here as `seed` repeats it.
+ * Tries a property so many times, or with `npm run test:long` again and again for so many seconds. What is tried is
+ * random; a failure tells the seed, and `seed` beside `numRuns` repeats it.
  */
 export async function holds<Ts>(
   property: fc.IProperty<Ts> | fc.IAsyncProperty<Ts>,

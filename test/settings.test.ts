@@ -1,6 +1,7 @@
-/** Whatever an account that may only call the procedures sets in its session: the calls do the same, or fail and do nothing. */
+/** Whatever an account that may only call the procedures sets in its session: the calls do the same, or fail, and nothing by halves. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import type { Connection } from 'mysql2/promise';
 import type { Procedure } from '../src/render.js';
 import {
@@ -170,7 +171,7 @@ function some<T>(all: readonly T[], count: number): T[] {
   return Array.from({ length: Math.min(count, all.length) }, () => rest.splice(Math.random() * rest.length, 1)[0]!);
 }
 
-test('whatever an account with EXECUTE alone sets in its session, calls do the same, or fail and change nothing', async t => {
+test('whatever an account with EXECUTE alone sets in its session, calls do the same, or fail and do nothing by halves', async t => {
   const all = await settings();
   let taken = 0;
   let calls = 0;
@@ -193,8 +194,10 @@ test('whatever an account with EXECUTE alone sets in its session, calls do the s
       const title = `${setting}: ${call.join(' ')}`;
       if (got.error !== undefined && expected[i]!.error === undefined) {
         failures.set(setting, got.error);
-        assert.deepEqual(got.after, before, `${title} failed (${got.error}), and has changed something`);
-        await outcome(root, call); // the others go on from here
+        // A limit of time may come between the work and the answer.
+        const isDone = isDeepStrictEqual(got.after, expected[i]!.after);
+        if (!isDone) assert.deepEqual(got.after, before, `${title} failed (${got.error}), half done`);
+        if (!isDone) await outcome(root, call); // the others go on from here
       } else {
         if (expected[i]!.error === undefined) assert.equal(got.answer, expected[i]!.answer, title);
         else assert.ok(got.error !== undefined, `${title}: ${got.answer}`);
