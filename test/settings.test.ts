@@ -57,7 +57,7 @@ const CALLS: [table: string, procedure: Procedure, args: string][] = [
   [numbers, 'unlock', "'[2, 406]', FALSE, NULL"],
   [numbers, 'remove', "'[1, 7, 407]'"],
   [decimals, 'check', `'["0", "1.5"]'`],
-  [decimals, 'remove', `'["x\\n0"]'`],
+  [decimals, 'remove', "_utf8mb4 X'5b22785c6e30225d'"], // ["x\\n0"]: 0 stands in its second line
   [decimals, 'get', '5, NULL, NULL'],
   [words, 'add', `'["c", "A", 5]', NULL`],
   [words, 'get', '9, NULL, NULL'],
