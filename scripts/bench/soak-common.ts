@@ -267,11 +267,14 @@ export class Soak {
   readonly targets = new Set<number>();
   ended = false;
   #lockFor = FIRST_LOCK_FOR;
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(
     readonly table: string,
     /** Never killed, and never in a transaction. */
     readonly observer: Connection,
+    /** The same, for {@link timeGet} alone. */
+    private readonly stranger: Connection,
     /** The server's clock less ours, s; rather too much than too little. */
     readonly clock: number,
     readonly evidence: Evidence,
@@ -307,14 +310,23 @@ export class Soak {
     }
   }
 
-  /** A claim of somebody who does nothing with it. */
-  async getAndUnlock(holder: string, max: number): Promise<void> {
+  /** How long a get takes, ms, of somebody who does nothing with what it gives; one at a time. */
+  timeGet(holder: string, max: number): Promise<number> {
+    const taken = this.#turn.then(() => this.#getAndUnlock(holder, max));
+    this.#turn = taken.catch(() => {});
+    return taken;
+  }
+
+  async #getAndUnlock(holder: string, max: number): Promise<number> {
     const lockFor = this.nextLockFor();
-    const { ids, lease } = await plainly(this.observer, this.table)('get', max, lockFor, 0);
+    const start = performance.now();
+    const { ids, lease } = await plainly(this.stranger, this.table)('get', max, lockFor, 0);
+    const took = performance.now() - start;
     const work = ids.filter(isWork);
     this.holders.take(`${holder}, looking`, work, lease!);
     this.holders.release(work);
     await this.unlock(ids, lease);
+    return took;
   }
 
   /** Opens locks that are still this lease. */

@@ -72,7 +72,8 @@ export async function measureSoak(
   const before = Date.now() / 1000;
   const [[server]] = await root.query<RowDataPacket[]>('SELECT UNIX_TIMESTAMP(SYSDATE(6)) AS time');
   const evidence = new Evidence();
-  const soak = new Soak(TABLE, await bench.open(), Number(server!.time) - before, evidence);
+  const clock = Number(server!.time) - before;
+  const soak = new Soak(TABLE, await bench.open(), await bench.open(), clock, evidence);
   const { tally } = soak;
   const workers = await makeWorkers(bench, soak);
 
