@@ -1,6 +1,7 @@
 /** How many ids a second a cluster gets through, with one writing node and with all, beside one server alone. */
 import { createPool, type Pool } from 'mysql2/promise';
 import { create, DoLoop } from '../../src/index.js';
+import type { MySqlError } from '../../src/mysql.js';
 import { ratios, spread, takeTurns } from '../bench/measure.js';
 import { type Server, startServer } from '../server.js';
 import type { Kind } from '../server-install.js';
@@ -12,6 +13,8 @@ const WORKERS = 12;
 const TURNS = 5;
 const TURN_MS = 4_000;
 const TABLE = 'app.user_loop';
+/** A conflict with what another node has committed. */
+const UNDONE = new Set([1213, 3101, 1180]);
 
 /** A server alone that does for each write what a node does. */
 const ALONE: Record<ClusterKind, { kind: Kind; settings: string[] }> = {
@@ -95,6 +98,13 @@ async function turn(urls: readonly string[]): Promise<number> {
 async function work(pool: Pool, end: number): Promise<number> {
   const loop = new DoLoop(pool, TABLE);
   let done = 0;
-  while (performance.now() < end) done += await loop.did(await loop.get(BATCH, { minLoopTime: 0 }));
+  while (performance.now() < end) {
+    try {
+      done += await loop.did(await loop.get(BATCH, { minLoopTime: 0 }));
+    } catch (error) {
+      // Nodes may undo each other's calls more often than the client makes them again; a worker goes on.
+      if (!UNDONE.has((error as MySqlError).errno!)) throw error;
+    }
+  }
   return done;
 }
