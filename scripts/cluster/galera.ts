@@ -79,9 +79,9 @@ export async function startGalera({ log = console.error, settings = [] }: Cluste
 const MAY_WRITE =
   "SELECT variable_value AS state FROM information_schema.global_status WHERE variable_name = 'wsrep_local_state'";
 const SYNCED = '4';
-const ANSWER_MS = 1_000;
+const ANSWER_MS = 3_000;
 
-/** Whether a node may be used, as itself sees it. False where it doesn't tell within a second. */
+/** Whether a node may be used, as itself sees it. False where it doesn't tell within three seconds. */
 export async function mayWrite({ url }: Node): Promise<boolean> {
   const connection = mysql.createConnection({ uri: url, connectTimeout: ANSWER_MS });
   try {
