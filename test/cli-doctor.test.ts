@@ -699,7 +699,7 @@ test('--json: one array of findings, and a cure only where there is one', async 
 });
 
 test('cures can be pasted whatever the name of the loop', async () => {
-  const table = "it's `a` $(loop); -- ü";
+  const table = "it's `a` $(loop); -- x";
   const name = `\`${table.replaceAll('`', '``')}\``;
   await create(root, name);
   for (const broken of ['DROP KEY lock_until', 'ADD COLUMN more INT']) {
