@@ -1,12 +1,14 @@
 /** Many connections at once, and many ids in one call. */
 import assert from 'node:assert/strict';
 import { after, suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import mysql, { type Connection } from 'mysql2/promise';
 import { DoLoop, type LoopId } from '../src/index.js';
 import type { Procedure } from '../src/render.js';
 import {
   callProcedure,
   connect,
+  connectFrozen,
   contents,
   database,
   makeLoop,
@@ -21,6 +23,24 @@ import { until } from './until.js';
 const root = await connect();
 const numbers = (count: number) => Array.from({ length: count }, (_, i) => i + 1);
 const byId = (a: number, b: number) => a - b;
+
+/** The named lock under which calls of `get` for fewer than 1,000 ids take turns in the second of the session's clock. */
+const turn = (table: string) => `CONCAT('doloop ', CRC32(DATABASE()), ' ', CRC32('${table}'), ' ', UNIX_TIMESTAMP())`;
+
+test('a get that has waited a second for its turn waits on, and has it when the other is gone', async () => {
+  const { table, loop } = await makeLoop(root);
+  await loop.add(numbers(5));
+  const [holder, session] = await Promise.all([connectFrozen(), connectFrozen()]);
+  await holder.query(`DO GET_LOCK(${turn(table)}, 0)`);
+  let answered = false;
+  const got = new DoLoop(session, table).get(5).finally(() => {
+    answered = true;
+  });
+  await sleep(2_500);
+  assert.equal(answered, false);
+  await holder.query(`DO RELEASE_LOCK(${turn(table)})`);
+  assert.deepEqual([...(await got)], numbers(5));
+});
 
 suite('many connections', async () => {
   const MANY = quickOrLong(100, 1_000);
