@@ -10,6 +10,7 @@ import { parseId } from '../scripts/cli/ids.js';
 import type { LoopId } from '../src/index.js';
 import { connect, contents, database, makeLoop, rows } from './harness.js';
 import { beginDoloop, doloop, ended, failed, folder, NOWHERE, type Ran, serverUrl, shell } from './run-doloop.js';
+import { until } from './until.js';
 
 const root = await connect();
 
@@ -76,14 +77,6 @@ async function written(
 
 /** For a shell: waits for this file, for 20 s at most. */
 const waitFor = (file: string) => `n=0; until test -e '${file}' || test $((n = n + 1)) -gt 400; do sleep 0.05; done`;
-
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 500; i += 1) {
-    if (await holds()) return;
-    await sleep(20);
-  }
-  assert.fail(`never came: ${what}`);
-}
 
 function isAlive(pid: number): boolean {
   try {

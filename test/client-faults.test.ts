@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { afterEach, suite, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import mysql, { type Connection, type Pool, type PoolOptions } from 'mysql2/promise';
 import { DoLoop } from '../src/index.js';
 import type { MySqlError } from '../src/mysql.js';
 import { connect, contents, inTransaction, makeLoop, makePool, rows, standIn, waitsForRow } from './harness.js';
+import { until } from './until.js';
 
 const connection = await connect();
 
@@ -29,14 +29,6 @@ async function connectHolder(): Promise<Connection> {
 /** Which connection the pool of one has. */
 async function thread(pool: Pool | Connection): Promise<number> {
   return (await rows(pool, 'SELECT CONNECTION_ID() AS id'))[0]!.id;
-}
-
-async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 500; i += 1) {
-    if (await holds()) return;
-    await sleep(20);
-  }
-  assert.fail(`never came: ${what}`);
 }
 
 const isGone = (id: number) =>

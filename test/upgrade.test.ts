@@ -15,15 +15,9 @@ import { connect, contents, database, makeAccount, makeLoop, makePool, rows, ser
 import { quickOrLong } from './long.js';
 import { olderStatements } from './older.js';
 import { beginDoloop, doloop, ended } from './run-doloop.js';
+import { until } from './until.js';
 
 const root = await connect();
-
-async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  for (const deadline = Date.now() + 60_000; Date.now() < deadline; await sleep(10)) {
-    if (await holds()) return;
-  }
-  assert.fail(`never came: ${what}`);
-}
 
 /** Makes the loop what the first version would have made, whoever uses it, and lets this account call it. */
 async function makeOlder(session: Connection, table: string, account?: string): Promise<void> {

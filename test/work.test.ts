@@ -25,6 +25,7 @@ import {
   rows,
   server,
 } from './harness.js';
+import { until } from './until.js';
 
 const connection = await connect();
 const pool = makePool();
@@ -71,14 +72,6 @@ function stopper(): AbortController {
   const stop = new AbortController();
   ends.push(() => stop.abort());
   return stop;
-}
-
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 1500; i += 1) {
-    if (await holds()) return;
-    await sleep(20);
-  }
-  assert.fail(`never came: ${what}`);
 }
 
 async function rejection(call: Promise<unknown>): Promise<Error> {

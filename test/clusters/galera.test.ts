@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { after, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import mysql, { type Pool, type RowDataPacket } from 'mysql2/promise';
@@ -13,6 +12,7 @@ import type { Node } from '../../scripts/cluster/cluster.js';
 import { mayWrite, startGalera } from '../../scripts/cluster/galera.js';
 import { create, DoLoop, drop, sqlForCreate } from '../../src/index.js';
 import { quickOrLong } from '../long.js';
+import { until } from '../until.js';
 import { Forwarder } from './forwarder.js';
 import { assertKept, nameOf, rowsOn, Storm } from './storm.js';
 
@@ -74,12 +74,6 @@ function writingNode(): Node {
   const node = nodes.find(({ port }) => port === forwarder.target);
   assert.ok(node, 'there is a node to write to');
   return node;
-}
-
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (const deadline = performance.now() + 120_000; !(await holds()); await sleep(50)) {
-    assert.ok(performance.now() < deadline, `never came: ${what}`);
-  }
 }
 
 /** Waits for the workers; `disturb` is called when a fourth of the ids is given. */

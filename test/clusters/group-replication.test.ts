@@ -8,6 +8,7 @@ import type { Node } from '../../scripts/cluster/cluster.js';
 import { mayWrite, startGroupReplication } from '../../scripts/cluster/group-replication.js';
 import { create, DoLoop, drop } from '../../src/index.js';
 import { quickOrLong } from '../long.js';
+import { until } from '../until.js';
 import { Forwarder } from './forwarder.js';
 import { assertKept, nameOf, READING, refusesToWrite, rowsOn, Storm } from './storm.js';
 
@@ -76,12 +77,6 @@ function primaryNode(): Node {
   const node = nodes.find(({ port }) => port === forwarder.target);
   assert.ok(node, 'there is a primary');
   return node;
-}
-
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (const deadline = performance.now() + 60_000; !(await holds()); await sleep(50)) {
-    assert.ok(performance.now() < deadline, `never came: ${what}`);
-  }
 }
 
 /** What became of a call: its answer's first row, or its error. */

@@ -1,12 +1,13 @@
 /** A loop that is spread over three servers, MariaDB and MySQL mixed, as the recipe in src/README.md has it. */
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { setImmediate as othersTurn, setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as othersTurn } from 'node:timers/promises';
 import { createConnection, createPool, type Pool } from 'mysql2/promise';
 import { type Kind, type PrivateServer, startServer } from '../../scripts/server.js';
 import { create, DoLoop, type WorkOptions } from '../../src/index.js';
 import { quickOrLong } from '../long.js';
 import { atHome, homeOf, nextOf, type Shards, statsOf, workOn } from '../shards.js';
+import { until } from '../until.js';
 
 const SIZE = quickOrLong(300, 30_000);
 const ids = Array.from({ length: SIZE }, (_, i) => i + 1);
@@ -66,12 +67,6 @@ const workOnAll = (shards: Shards, handler: (id: number) => unknown, options: Wo
   Promise.all([...shards].map(shard => workOn(shard, shards, handler, options)));
 
 const sum = (all: readonly number[]) => all.reduce((total, n) => total + n, 0);
-
-/** Resolves once it holds; how fast that is, is not the matter. */
-async function until(holds: () => boolean): Promise<void> {
-  for (const deadline = Date.now() + 180_000; !holds(); await sleep(20))
-    assert.ok(Date.now() < deadline, 'it never came to pass');
-}
 
 test('a home is a matter of names alone; one more takes its share from all, and moves nothing else', () => {
   const many = Array.from({ length: 6_000 }, (_, i) => i);
@@ -135,12 +130,15 @@ test('a shard that is killed keeps no other from its ids; its own are updated wh
     },
     { signal: stop.signal, maxIds: 20, lockFor: 3, pollInterval: 1 },
   );
-  await Promise.race([until(() => isDone('a') && isDone('c') && killing !== undefined), working]);
+  await Promise.race([
+    until('what the others have is done', () => isDone('a') && isDone('c') && killing !== undefined),
+    working,
+  ]);
   await killing;
   assert.ok(!isDone('b'));
   await assert.rejects(statsOf(shards));
   await servers[1].restart();
-  await Promise.race([until(() => isDone('b')), working]);
+  await Promise.race([until('what the killed one has is done', () => isDone('b')), working]);
   stop.abort();
   await working;
   for (const name of ['a', 'c']) assert.ok(of(name).every(id => times.get(id) === 1));
