@@ -5,7 +5,6 @@
  */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection } from 'mysql2/promise';
 import { wasKilled } from '../scripts/bench/soak-common.js';
 import type { Procedure } from '../src/render.js';
@@ -20,6 +19,7 @@ import {
   server,
   waitsForRow,
 } from './harness.js';
+import { until } from './until.js';
 
 const observer = await connect({ multipleStatements: true });
 const { table } = await makeLoop(observer);
@@ -231,11 +231,10 @@ async function waiting(session: Connection): Promise<void> {
   const states = `
     SELECT CONVERT(state USING utf8mb4) AS state FROM information_schema.processlist
       WHERE id = ${session.threadId} AND command = 'Query' AND state REGEXP 'lock|wait|flush|backup'`;
-  const waits = async () => (await rows(observer, states)).length > 0 || waitsForRow(session.threadId);
-  for (let tries = 200; !(await waits()); tries -= 1) {
-    assert.notEqual(tries, 0, 'the session does not wait');
-    await sleep(50);
-  }
+  await until(
+    'the session waits',
+    async () => (await rows(observer, states)).length > 0 || waitsForRow(session.threadId),
+  );
 }
 
 /** Ways to make a get wait, and to let it go. */
