@@ -7,7 +7,7 @@ import { until } from './until.js';
 import { startWorker } from './worker-process.js';
 
 const connection = await connect();
-const IDS = 300;
+const IDS = 1_200;
 
 async function newLoop(count = IDS): Promise<string> {
   const { table, loop } = await makeLoop(connection);
