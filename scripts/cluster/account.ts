@@ -1,6 +1,6 @@
 /** One account that is the same on several servers: for whoever uses them, and for what they copy from each other. */
 import { randomBytes } from 'node:crypto';
-import { type Connection, createConnection } from 'mysql2/promise';
+import { type Connection, createConnection, type QueryOptions, type RowDataPacket } from 'mysql2/promise';
 
 export interface Account {
   user: string;
@@ -33,5 +33,31 @@ export async function connected<T>(url: string, work: (connection: Connection) =
     return await work(connection);
   } finally {
     connection.destroy();
+  }
+}
+
+/** The one value that a query answers. */
+export async function only(
+  connection: Connection,
+  query: string | QueryOptions,
+  values: unknown[] = [],
+): Promise<unknown> {
+  const options = typeof query === 'string' ? { sql: query } : query;
+  const [rows] = await connection.query<RowDataPacket[]>({ ...options, values });
+  return Object.values(rows[0]!)[0];
+}
+
+/** A server that takes longer than this does not tell, ms. */
+const ANSWER_MS = 3_000;
+
+/** The one value that a server answers to a query; undefined where it doesn't tell within three seconds. */
+export async function told(url: string, sql: string): Promise<unknown> {
+  const connection = createConnection({ uri: url, connectTimeout: ANSWER_MS });
+  try {
+    return await only(await connection, { sql, timeout: ANSWER_MS });
+  } catch {
+    return undefined;
+  } finally {
+    connection.then(opened => opened.destroy()).catch(() => {});
   }
 }

@@ -4,9 +4,10 @@ import { chownSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSy
 import { tmpdir } from 'node:os';
 import { basename, delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import mysql, { type RowDataPacket } from 'mysql2/promise';
+import type { RowDataPacket } from 'mysql2/promise';
 import { guardFolder, runGuarded } from '../server-install.js';
 import { freePorts, ServerProcess } from '../server-process.js';
+import { connected, told } from './account.js';
 import type { Cluster, ClusterOptions, Node } from './cluster.js';
 import { type GaleraPrograms, provideGalera } from './galera-install.js';
 
@@ -79,19 +80,10 @@ export async function startGalera({ log = console.error, settings = [] }: Cluste
 const MAY_WRITE =
   "SELECT variable_value AS state FROM information_schema.global_status WHERE variable_name = 'wsrep_local_state'";
 const SYNCED = '4';
-const ANSWER_MS = 3_000;
 
 /** Whether a node may be used, as itself sees it. False where it doesn't tell within three seconds. */
 export async function mayWrite({ url }: Node): Promise<boolean> {
-  const connection = mysql.createConnection({ uri: url, connectTimeout: ANSWER_MS });
-  try {
-    const [rows] = await (await connection).query<RowDataPacket[]>({ sql: MAY_WRITE, timeout: ANSWER_MS });
-    return rows[0]!.state === SYNCED;
-  } catch {
-    return false;
-  } finally {
-    connection.then(opened => opened.destroy()).catch(() => {});
-  }
+  return (await told(url, MAY_WRITE)) === SYNCED;
 }
 
 /** What the nodes read: where whoever they run as can, and where the server looks for scripts, which is PATH. */
@@ -256,25 +248,18 @@ class GaleraNode implements Node {
 
   async #whenSynced(): Promise<void> {
     for (const deadline = Date.now() + PATIENCE_MS; ; await sleep(50)) {
-      const state = await this.#ask("SHOW STATUS LIKE 'wsrep_local_state_comment'");
-      if (state === 'Synced') return;
-      if (Date.now() > deadline) throw new Error(`a node is still ${state}`);
+      const [[state]] = await connected(this.url, connection =>
+        connection.query<RowDataPacket[]>("SHOW STATUS LIKE 'wsrep_local_state_comment'"),
+      );
+      if (state?.Value === 'Synced') return;
+      if (Date.now() > deadline) throw new Error(`a node is still ${state?.Value}`);
     }
   }
 
   /** Galera's own switch for tests: a node hears nothing of the others any more, nor they of it. */
   async #isolate(isolated: boolean): Promise<void> {
-    await this.#ask(`SET GLOBAL wsrep_provider_options = 'gmcast.isolate=${Number(isolated)}'`);
-  }
-
-  /** The value that it answers. */
-  async #ask(sql: string): Promise<string | undefined> {
-    const connection = await mysql.createConnection({ uri: this.url });
-    try {
-      const [rows] = await connection.query<RowDataPacket[]>(sql);
-      return rows[0]?.Value;
-    } finally {
-      connection.destroy();
-    }
+    await connected(this.url, connection =>
+      connection.query(`SET GLOBAL wsrep_provider_options = 'gmcast.isolate=${Number(isolated)}'`),
+    );
   }
 }

@@ -1,11 +1,11 @@
 /** MySQL Group Replication: servers that agree on every transaction before it is committed, of which one may be written, or all. */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
+import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { type PrivateServer, startServer } from '../server.js';
 import { provide } from '../server-install.js';
 import { freePort } from '../server-process.js';
-import { type Account, connected, makeAccount, newAccount } from './account.js';
+import { type Account, connected, makeAccount, newAccount, told } from './account.js';
 import type { Cluster, ClusterOptions, Node } from './cluster.js';
 
 export interface GroupOptions extends ClusterOptions {
@@ -17,7 +17,6 @@ const SIZE = 3;
 const LOCALHOST = '127.0.0.1';
 /** How long a node that joins may take to get what it has missed. */
 const PATIENCE_MS = 120_000;
-const ANSWER_MS = 3_000;
 /** Longer than a node that hung needs to hear from the others. */
 const CALM_MS = 2_000;
 
@@ -167,15 +166,7 @@ const MAY_WRITE = `
       AND SUM(member_state <> 'UNREACHABLE') * 2 > COUNT(*) AS ok
     FROM performance_schema.replication_group_members`;
 
-/** Whether a node may be written, as itself sees it. False where it doesn't tell within some seconds. */
+/** Whether a node may be written, as itself sees it. False where it doesn't tell within three seconds. */
 export async function mayWrite({ url }: Node): Promise<boolean> {
-  const connection = createConnection({ uri: url, connectTimeout: ANSWER_MS });
-  try {
-    const [rows] = await (await connection).query<RowDataPacket[]>({ sql: MAY_WRITE, timeout: ANSWER_MS });
-    return rows[0]!.ok === 1;
-  } catch {
-    return false;
-  } finally {
-    connection.then(opened => opened.destroy()).catch(() => {});
-  }
+  return (await told(url, MAY_WRITE)) === 1;
 }

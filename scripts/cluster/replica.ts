@@ -1,8 +1,8 @@
 /** A primary, and a replica that copies it, asynchronously: what the primary has told a client, the replica may not have yet. */
-import type { Connection, RowDataPacket } from 'mysql2/promise';
+import type { Connection } from 'mysql2/promise';
 import { type PrivateServer, startServer } from '../server.js';
 import { type Kind, provide } from '../server-install.js';
-import { type Account, connected, makeAccount, newAccount } from './account.js';
+import { type Account, connected, makeAccount, newAccount, only } from './account.js';
 import type { Cluster, ClusterOptions, Node } from './cluster.js';
 
 /** For how long the replica may be behind, s. */
@@ -100,9 +100,4 @@ function settled<T>([first, second]: [PromiseSettledResult<T>, PromiseSettledRes
 function nodeOf(server: PrivateServer, url: string, wire: Pick<Node, 'cutOff' | 'rejoin'>): Node {
   const { kill, restart, freeze, thaw } = server;
   return { url, port: portOf(url), kill, start: restart, freeze, thaw, ...wire };
-}
-
-async function only(connection: Connection, sql: string, values: unknown[] = []): Promise<unknown> {
-  const [rows] = await connection.query<RowDataPacket[]>(sql, values);
-  return Object.values(rows[0]!)[0];
 }

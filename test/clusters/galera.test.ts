@@ -14,7 +14,7 @@ import { create, DoLoop, drop, sqlForCreate } from '../../src/index.js';
 import { quickOrLong } from '../long.js';
 import { until } from '../until.js';
 import { Forwarder } from './forwarder.js';
-import { assertKept, nameOf, rowsOn, Storm } from './storm.js';
+import { assertKept, assertOnly, disturbed, nameOf, rowsOn, Storm, tell } from './storm.js';
 
 const BIN = fileURLToPath(new URL('../../scripts/doloop.js', import.meta.url));
 const galera = await startGalera({});
@@ -76,20 +76,6 @@ function writingNode(): Node {
   return node;
 }
 
-/** Waits for the workers; `disturb` is called when a fourth of the ids is given. */
-async function disturbed(
-  storm: Storm,
-  size: number,
-  workers: readonly Promise<void>[],
-  disturb: () => Promise<void>,
-): Promise<void> {
-  const all = Promise.all(workers);
-  all.catch(() => {}); // is awaited below
-  await until('a fourth is given', () => storm.holders.size > size / 4);
-  await disturb();
-  await all;
-}
-
 async function storm(table: string, size: number, workers: Workers, disturb: () => Promise<void>): Promise<Storm> {
   const made = new Storm(table);
   await disturbed(made, size, workers(made), disturb);
@@ -122,21 +108,6 @@ async function conflicts(): Promise<number> {
     }),
   );
   return (await Promise.all(counts)).reduce((sum, count) => sum + count, 0);
-}
-
-/** Says what a test has seen, for people. */
-function tell(t: { diagnostic(message: string): void }, storm: Storm, more = ''): void {
-  const errors = Object.entries(storm.errors).map(([who, counts]) => {
-    const all = [...counts].map(([error, times]) => `${error} ${times} times`);
-    return `${who}: ${all.join(', ') || 'no errors'}`;
-  });
-  t.diagnostic(`${storm.holders.size} ids; ${errors.join('; ')}${more}`);
-}
-
-/** Errors other than these came to nobody. */
-function assertOnly(storm: Storm, errors: readonly string[]): void {
-  const others = [...storm.errors.client.keys(), ...storm.errors.plain.keys()].filter(error => !errors.includes(error));
-  assert.deepEqual(others, []);
 }
 
 test(

@@ -4,9 +4,11 @@
  */
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import mysql, { type Connection, type Pool, type PoolNamespace, type RowDataPacket } from 'mysql2/promise';
+import type { Connection, Pool, PoolNamespace, RowDataPacket } from 'mysql2/promise';
+import { connected } from '../../scripts/cluster/account.js';
 import { DoLoop } from '../../src/index.js';
 import type { MySqlError } from '../../src/mysql.js';
+import { until } from '../until.js';
 
 /** So many ids at once. */
 const BATCH = 50;
@@ -119,15 +121,41 @@ function counting(pool: Pool | PoolNamespace, errors: Map<string, number>): Pool
   return heard(pool);
 }
 
+/** Waits for the workers of a storm; `disturb` is called when a fourth of the ids is given. */
+export async function disturbed(
+  storm: Storm,
+  size: number,
+  workers: readonly Promise<void>[],
+  disturb: () => Promise<void>,
+): Promise<void> {
+  const all = Promise.all(workers);
+  all.catch(() => {}); // is awaited below
+  await until('a fourth is given', () => storm.holders.size > size / 4);
+  await disturb();
+  await all;
+}
+
+/** Says what a test has seen, for people. */
+export function tell(t: { diagnostic(message: string): void }, storm: Storm, more = ''): void {
+  const errors = Object.entries(storm.errors).map(([who, counts]) => {
+    const all = [...counts].map(([error, times]) => `${error} ${times} times`);
+    return `${who}: ${all.join(', ') || 'no errors'}`;
+  });
+  t.diagnostic(`${storm.holders.size} ids; ${errors.join('; ')}${more}`);
+}
+
+/** Errors other than these came to nobody. */
+export function assertOnly(storm: Storm, errors: readonly string[]): void {
+  const others = [...storm.errors.client.keys(), ...storm.errors.plain.keys()].filter(error => !errors.includes(error));
+  assert.deepEqual(others, []);
+}
+
 /** A row for each id that a server has: when its last update and its lock end, as they stand in the table. */
 export async function rowsOn(url: string, table: string): Promise<Map<number, RowDataPacket>> {
-  const connection = await mysql.createConnection(url);
-  try {
-    const [rows] = await connection.query<RowDataPacket[]>(`SELECT * FROM ${table} ORDER BY id`);
-    return new Map(rows.map(row => [row.id as number, row]));
-  } finally {
-    connection.destroy();
-  }
+  const [rows] = await connected(url, connection =>
+    connection.query<RowDataPacket[]>(`SELECT * FROM ${table} ORDER BY id`),
+  );
+  return new Map(rows.map(row => [row.id as number, row]));
 }
 
 /**
