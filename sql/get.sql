@@ -66,19 +66,6 @@ BEGIN
                 END IF;
                 SET v_left = 0;
             END;
-            -- No room, a wait for too long, or another node of a cluster was first: this claim is surely undone, and what was
-            -- claimed before has to be answered. (What the other node did is not seen here yet: to try at once would meet it again.)
-            DECLARE EXIT HANDLER FOR 1114, 1205, 1180, 3101
-            BEGIN
-                DO LAST_INSERT_ID(v_last_insert_id), IF(v_mutex IS NULL, NULL, RELEASE_LOCK(v_mutex));
-                IF v_owns THEN
-                    ROLLBACK AND NO CHAIN NO RELEASE;
-                END IF;
-                IF v_claims IS NULL OR v_joins THEN
-                    RESIGNAL;
-                END IF;
-                SET v_left = 0;
-            END;
             -- A deadlock has rolled everything back. What was the caller's is the caller's to repeat.
             DECLARE EXIT HANDLER FOR 1213
             BEGIN
@@ -97,7 +84,9 @@ BEGIN
             -- they would only take ids from each other: of 300 connections hardly one got any.) MariaDB forgets a KILL that
             -- meets GET_LOCK in a DO.
             IF in_max_ids >= 5 OR v_attempt > 1 THEN
-                DO IF(v_mutex IS NULL, NULL, RELEASE_LOCK(v_mutex));
+                IF v_mutex IS NOT NULL THEN
+                    DO RELEASE_LOCK(v_mutex);
+                END IF;
                 SET v_seconds = 1 + LEAST(in_max_ids DIV 1000, 60), v_has_mutex = FALSE, v_waits = 0;
                 WHILE NOT v_has_mutex AND v_waits * v_seconds < 60 DO
                     SET v_mutex = CONCAT('doloop ', CRC32(DATABASE()), ' ', CRC32('{{loop}}'), ' ', UNIX_TIMESTAMP() DIV v_seconds);
@@ -231,25 +220,34 @@ BEGIN
             -- had (or stands there twice) ends the claim. LAST_INSERT_ID counts on, so that afterwards it is known which they are.
             -- At the end of the list the first one stands again. By then all are updated, and the next one may come: it sees
             -- that they are locked, though the commit may take its time.
-            DO LAST_INSERT_ID(0);
-            INSERT INTO `{{loop}}` (`id`)
-                SELECT t.`id`
-                    FROM (
-                        SELECT position, `{{id}}` AS k
-                            FROM JSON_TABLE(v_ids, '$[*][*]' COLUMNS (
-                                position FOR ORDINALITY,
-                                v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids
-                    ) AS candidates
-                    STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = candidates.k
-                    WHERE t.`lock_until` <= v_now
-                        OR t.`lock_until` IS NULL AND (t.`last_updated` IS NULL OR t.`last_updated` <= v_stale_until)
-                    FOR UPDATE SKIP LOCKED
-                ON DUPLICATE KEY UPDATE
-                    `lock_until` = IF(COALESCE(`{{loop}}`.`lock_until` <= v_now, TRUE)
-                            AND LAST_INSERT_ID() = candidates.position - 1 AND LAST_INSERT_ID(candidates.position),
-                        v_lock_until,
-                        IF(candidates.position > v_found AND RELEASE_LOCK(v_mutex),
-                            `{{loop}}`.`lock_until`, `{{loop}}`.`lock_until`));
+            BEGIN
+                -- No room, a wait for too long, or another node of a cluster was first: it is known that this claim is undone.
+                -- (What the other node did is not seen here yet: to try at once would meet it again.)
+                DECLARE EXIT HANDLER FOR 1114, 1205, 1180, 3101
+                BEGIN
+                    SET v_candidates = NULL;
+                    RESIGNAL;
+                END;
+                DO LAST_INSERT_ID(0);
+                INSERT INTO `{{loop}}` (`id`)
+                    SELECT t.`id`
+                        FROM (
+                            SELECT position, `{{id}}` AS k
+                                FROM JSON_TABLE(v_ids, '$[*][*]' COLUMNS (
+                                    position FOR ORDINALITY,
+                                    v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids
+                        ) AS candidates
+                        STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = candidates.k
+                        WHERE t.`lock_until` <= v_now
+                            OR t.`lock_until` IS NULL AND (t.`last_updated` IS NULL OR t.`last_updated` <= v_stale_until)
+                        FOR UPDATE SKIP LOCKED
+                    ON DUPLICATE KEY UPDATE
+                        `lock_until` = IF(COALESCE(`{{loop}}`.`lock_until` <= v_now, TRUE)
+                                AND LAST_INSERT_ID() = candidates.position - 1 AND LAST_INSERT_ID(candidates.position),
+                            v_lock_until,
+                            IF(candidates.position > v_found AND RELEASE_LOCK(v_mutex),
+                                `{{loop}}`.`lock_until`, `{{loop}}`.`lock_until`));
+            END;
             SET v_claimed = LAST_INSERT_ID();
 
             IF v_claimed < v_found THEN

@@ -4,6 +4,7 @@ import { type LoopName, qualifiedName, quoteName, quoteText } from './names.js';
 import {
   createTrigger,
   type Following,
+  LOCK_WAIT,
   SQL_MODE,
   TRIGGER_LABEL,
   TRIGGERS,
@@ -79,12 +80,12 @@ function dropTriggers(loop: LoopName, on: LoopName): string[] {
 
 /**
  * Statements under the sql_mode that a trigger keeps from its making. (Its collation does not matter: there is no text in
- * it.) A trigger has to wait until no transaction uses its table, and all others wait behind it: not for longer than this.
+ * it.)
  */
 function patiently(statements: readonly string[]): string[] {
   return [
     'SET @doloop_sql_mode = @@sql_mode, @doloop_lock_wait_timeout = @@lock_wait_timeout, ' +
-      `sql_mode = '${SQL_MODE}', lock_wait_timeout = 10`,
+      `sql_mode = '${SQL_MODE}', lock_wait_timeout = ${LOCK_WAIT}`,
     ...statements,
     'SET sql_mode = @doloop_sql_mode, lock_wait_timeout = @doloop_lock_wait_timeout',
   ];

@@ -137,7 +137,7 @@ async function installing<T>(connection: Connection, name: LoopName, work: () =>
   } catch (error) {
     if ((error as MySqlError).errno !== 1205) throw error; // ER_LOCK_WAIT_TIMEOUT
     throw new Error(
-      `a transaction has used ${name.table} for 10 s, and calls would have had to wait with us; try again later`,
+      `a transaction has used ${name.table} for ${sql.LOCK_WAIT} s, and calls would have had to wait with us; try again later`,
       { cause: error },
     );
   } finally {
@@ -340,7 +340,8 @@ async function goneDefiners(
 
 async function isGone(connection: Connection, name: LoopName, { definer, procedure }: Installed): Promise<boolean> {
   const seen = await lookUp(connection, definer);
-  if (seen === undefined || seen.errno === NONEXISTING_GRANT) return seen !== undefined;
+  if (seen === undefined) return false;
+  if (seen.errno === NONEXISTING_GRANT) return true;
   // Who may not look it up may call the procedure, perhaps.
   return call(connection, qualifiedName(name), procedure, NO_IDS[procedure]).then(
     () => false,

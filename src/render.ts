@@ -38,6 +38,12 @@ export const VERSION: string = (JSON.parse(read('package.json')) as { version: s
 export const SQL_MODE =
   'STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION';
 
+/**
+ * What changes a table, a procedure or a trigger has to wait until no transaction uses it, and all others wait behind it:
+ * not for longer than this, s.
+ */
+export const LOCK_WAIT = 10;
+
 /** A file in sql/ with the parts it shares with others put in: `-- {{part}}` lines, `` `{{part}}` `` derived tables. */
 function assemble(file: string): string {
   return putParts(read(`sql/${file}.sql`));
@@ -113,8 +119,6 @@ function dropOnMySql(file: string, loop: Loop): string {
  * The settings that a routine keeps from its making, so that the same text means the same for every installer. Text
  * without a character set of its own is then compared as the database's, as the ids of such a column are. (No SQLSTATE
  * can be written in UCS-2, UTF-16 and UTF-32: where these are the database's, text needs its own.)
- *
- * What changes a table has to wait until no transaction uses it, and all others wait behind it: not for longer than 10 s.
  */
 export function settings({ database }: LoopName): { set: string; restore: string } {
   const schema = database === undefined ? 'DATABASE()' : quoteText(database);
@@ -122,7 +126,7 @@ export function settings({ database }: LoopName): { set: string; restore: string
     set:
       'SET @doloop_sql_mode = @@sql_mode, @doloop_collation = @@collation_connection, ' +
       '@doloop_max_len = @@group_concat_max_len, @doloop_limit = @@sql_select_limit, ' +
-      '@doloop_lock_wait_timeout = @@lock_wait_timeout, lock_wait_timeout = 10, ' +
+      `@doloop_lock_wait_timeout = @@lock_wait_timeout, lock_wait_timeout = ${LOCK_WAIT}, ` +
       `sql_mode = _utf8mb4 '${SQL_MODE}', group_concat_max_len = 65536, sql_select_limit = 18446744073709551615, ` +
       "collation_connection = COALESCE((SELECT IF(`default_character_set_name` IN ('ucs2', 'utf16', 'utf16le', 'utf32'), " +
       "'utf8mb4_general_ci', `default_collation_name`) FROM `information_schema`.`schemata` " +
