@@ -26,8 +26,8 @@ BEGIN
                         `failures` = 0;
             ELSE
                 INSERT INTO `{{loop}}` (`id`)
-                    SELECT t.`id` FROM `{{sorted_ids}}` AS ids
-                        STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k
+                    SELECT `id` FROM `{{sorted_ids}}` AS ids
+                        STRAIGHT_JOIN `{{loop}}` AS `{{loop}}_row` FORCE INDEX (PRIMARY) ON `id` = ids.k
                         FOR UPDATE
                     ON DUPLICATE KEY UPDATE
                         `last_updated` = v_now,

@@ -20,9 +20,9 @@ BEGIN
     -- {{begin_writing}}
             -- lock_until comes first: it looks at the failures before this one.
             INSERT INTO `{{loop}}` (`id`)
-                SELECT t.`id` FROM `{{sorted_ids}}` AS ids
-                    STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = ids.k
-                    WHERE in_lease IS NULL OR t.`lock_until` = in_lease
+                SELECT `id` FROM `{{sorted_ids}}` AS ids
+                    STRAIGHT_JOIN `{{loop}}` AS `{{loop}}_row` FORCE INDEX (PRIMARY) ON `id` = ids.k
+                    WHERE in_lease IS NULL OR `lock_until` = in_lease
                     FOR UPDATE
                 ON DUPLICATE KEY UPDATE
                     `lock_until` = v_now + COALESCE(in_retry_in, LEAST(60 << LEAST(`{{loop}}`.`failures`, 11), 86400)),

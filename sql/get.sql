@@ -219,7 +219,7 @@ BEGIN
             -- Each candidate is looked at again, as it is now, and locked, unless somebody else has: the first that can't be
             -- had (or stands there twice) ends the claim. LAST_INSERT_ID counts on, so that afterwards it is known which they are.
             -- At the end of the list the first one stands again. By then all are updated, and the next one may come: it sees
-            -- that they are locked, though the commit may take its time.
+            -- that they are locked, though the commit may take its time. (The alias is none that the loop itself may have.)
             BEGIN
                 -- No room, a wait for too long, or another node of a cluster was first: it is known that this claim is undone.
                 -- (What the other node did is not seen here yet: to try at once would meet it again.)
@@ -230,16 +230,16 @@ BEGIN
                 END;
                 DO LAST_INSERT_ID(0);
                 INSERT INTO `{{loop}}` (`id`)
-                    SELECT t.`id`
+                    SELECT `id`
                         FROM (
                             SELECT position, `{{id}}` AS k
                                 FROM JSON_TABLE(v_ids, '$[*][*]' COLUMNS (
                                     position FOR ORDINALITY,
                                     v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids
                         ) AS candidates
-                        STRAIGHT_JOIN `{{loop}}` AS t FORCE INDEX (PRIMARY) ON t.`id` = candidates.k
-                        WHERE t.`lock_until` <= v_now
-                            OR t.`lock_until` IS NULL AND (t.`last_updated` IS NULL OR t.`last_updated` <= v_stale_until)
+                        STRAIGHT_JOIN `{{loop}}` AS `{{loop}}_row` FORCE INDEX (PRIMARY) ON `id` = candidates.k
+                        WHERE `lock_until` <= v_now
+                            OR `lock_until` IS NULL AND (`last_updated` IS NULL OR `last_updated` <= v_stale_until)
                         FOR UPDATE SKIP LOCKED
                     ON DUPLICATE KEY UPDATE
                         `lock_until` = IF(COALESCE(`{{loop}}`.`lock_until` <= v_now, TRUE)

@@ -52,7 +52,10 @@ export async function conforms(
   assert.deepEqual(JSON.parse(delayed as string), { 60: 0 });
   await answers('get', [9, 600], locked(3, 5));
   await answers('next', [], [{ due_in: 60 }]);
+  await answers('bump', [json(3, 9), 0, false], [{ bumped: 1 }]);
+  await answers('unlock', [json(3, 9), false], [{ unlocked: 1 }]);
+  await answers('did', [json(3, 9), false], [{ updated: 1 }]);
   await answers('remove', [json(5, 4, 9)], [{ removed: 2 }]);
   await assert.rejects(callProcedure(session, table, 'add', '[7, null]'), { errno: 1644 });
-  await holds([first, NOW], [second, null, NOW + 60, 1], [third, null, NOW + 600]);
+  await holds([first, NOW], [second, null, NOW + 60, 1], [third, NOW]);
 }

@@ -302,7 +302,7 @@ async function readPlans(
 
 /** What is wrong with a plan. */
 function faultsOf(table: string, statement: string, plan: RowDataPacket[], { procedure }: Call): string[] {
-  const uses = [...statement.matchAll(new RegExp(`\`${table}\`(?!\\.)(?: AS (\\w+))?`, 'g'))];
+  const uses = [...statement.matchAll(new RegExp(`\`${table}\`(?!\\.)(?: AS \`?(\\w+))?`, 'g'))];
   const names = uses.map(([, alias]) => alias ?? table);
   const reads = plan.filter(step => names.includes(step.table) && step.select_type !== 'INSERT');
   const others = plan.filter(step => step.table === null).length;
