@@ -353,7 +353,7 @@ test(
       const findings = await examined(cut.url, table);
       assert.deepEqual(
         findings.filter(({ level }) => level === 'problem').map(({ check }) => check),
-        ['calls'],
+        ['cluster', 'calls'],
       );
       await loop.did(1);
       await cut.rejoin();

@@ -7,8 +7,13 @@ import { type Found, ok, problem, warning } from './finding.js';
 const isOn = (value: string | undefined) => value !== undefined && !/^(off|0|)$/i.test(value);
 
 /** Several servers of which more than one may write. */
-export function cluster({ variables }: Facts): Found[] {
-  if (isOn(variables.get('wsrep_on'))) return [ok('Galera')];
+export async function cluster({ connection, variables }: Facts): Promise<Found[]> {
+  if (isOn(variables.get('wsrep_on'))) {
+    const { rows } = await run(connection, "SHOW GLOBAL STATUS LIKE 'wsrep_ready'");
+    return isOn(rows[0]?.Value as string)
+      ? [ok('Galera')]
+      : [problem('Galera: this node is cut off from the others, or has not caught up with them yet (wsrep_ready)')];
+  }
   if (variables.get('group_replication_group_name')) {
     return isOn(variables.get('group_replication_single_primary_mode'))
       ? [ok('Group Replication with one primary')]
