@@ -117,13 +117,24 @@ async function onConnection<T>(
   work: (connection: Connection) => Promise<T>,
 ): Promise<T> {
   const given = promised(target);
-  if (!isPool(given)) return work(given);
+  const onThis = async (connection: Connection) => {
+    await refuseBytes(connection);
+    return work(connection);
+  };
+  if (!isPool(given)) return onThis(given);
   const connection = await given.getConnection();
   try {
-    return await work(connection);
+    return await onThis(connection);
   } finally {
     connection.release();
   }
+}
+
+/** After `SET NAMES binary` all text is read as bytes, and no name is any more what it was. */
+async function refuseBytes(connection: Connection): Promise<void> {
+  const { rows } = await run(connection, "SELECT 'text' AS `read`");
+  if (rows[0]!.read === 'text') return;
+  throw new DoLoopError('REFUSED', "connection: this session's character set is binary; utf8mb4 is one of letters");
 }
 
 /** Does the work under the settings for routines, and one at a time: a deployment may run an installer on every host. */

@@ -465,6 +465,18 @@ for (const [written, table, schema = database] of names) {
   });
 }
 
+test('in a session whose text is bytes (SET NAMES binary) nothing is made, listed or dropped, and it is told why', async () => {
+  const session = await connect();
+  await create(session, 'kept_loop');
+  await session.query('SET NAMES binary');
+  for (const refused of [() => create(session, 'kept_loop'), () => list(session), () => drop(session, 'kept_loop')]) {
+    const error = { code: 'REFUSED', message: /this session's character set is binary/ };
+    await assert.rejects(refused, error);
+  }
+  await session.query('SET NAMES utf8mb4');
+  assert.deepEqual((await create(session, 'kept_loop')).procedures, []);
+});
+
 test('a name that leaves no room for the names of the procedures is refused before anything is made', async () => {
   const before = await rows(root, 'SHOW TABLES');
   const name = 'x'.repeat(58);
