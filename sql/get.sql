@@ -75,29 +75,8 @@ BEGIN
                 END IF;
             END;
 
-            SET v_attempt = v_attempt + 1, v_wanted = v_left;
+            SET v_attempt = v_attempt + 1, v_wanted = in_max_ids;
             SET v_due = NULL, v_never = NULL, v_stale = NULL, v_candidates = NULL;
-
-            -- One at a time, lest all want the same ids: those that want many, and those that lost one. It is for speed
-            -- alone. A name serves for a second, or one more for each thousand ids. Who has waited for so long waits under the
-            -- next name, where a lock that somebody's KILL left behind is in nobody's way; for a minute at most. (All at once
-            -- they would only take ids from each other: of 300 connections hardly one got any.) MariaDB forgets a KILL that
-            -- meets GET_LOCK in a DO.
-            IF in_max_ids >= 5 OR v_attempt > 1 THEN
-                IF v_mutex IS NOT NULL THEN
-                    DO RELEASE_LOCK(v_mutex);
-                END IF;
-                SET v_seconds = 1 + LEAST(in_max_ids DIV 1000, 60), v_has_mutex = FALSE, v_waits = 0;
-                WHILE NOT v_has_mutex AND v_waits * v_seconds < 60 DO
-                    SET v_mutex = CONCAT('doloop ', CRC32(DATABASE()), ' ', CRC32('{{loop}}'), ' ', UNIX_TIMESTAMP() DIV v_seconds);
-                    SET v_has_mutex = COALESCE(GET_LOCK(v_mutex, v_seconds), FALSE), v_waits = v_waits + 1;
-                END WHILE;
-            END IF;
-            -- Not before that was waited for: a lock on ids is to last its time.
-            IF v_claims IS NULL THEN
-                SET v_now = UNIX_TIMESTAMP();
-                SET v_lock_until = v_now + in_lock_for, v_stale_until = v_now - in_min_loop_time;
-            END IF;
 
             -- Where does each range begin? That is looked up without locks, as READ UNCOMMITTED: entries that others left and
             -- the server did not purge yet (a backup keeps it from that) are passed over in no time, and claims that are about
@@ -109,6 +88,29 @@ BEGIN
                     SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
                     SET v_owns = TRUE;
                 END;
+            END IF;
+
+            -- One at a time, lest all want the same ids: those that want many, and those that lost one. It is for speed
+            -- alone. A name serves for a second, or one more for each thousand ids. Who has waited for so long waits under the
+            -- next name, where a lock that somebody's KILL left behind is in nobody's way; for a minute at most. (All at once
+            -- they would only take ids from each other: of 300 connections hardly one got any.) But in a transaction nobody
+            -- waits: who has the lock may wait for what that has locked, and no server would see that they wait for each other.
+            -- MariaDB forgets a KILL that meets GET_LOCK in a DO.
+            IF NOT v_joins AND (in_max_ids >= 5 OR v_attempt > 1) THEN
+                IF v_mutex IS NOT NULL THEN
+                    DO RELEASE_LOCK(v_mutex);
+                END IF;
+                SET v_seconds = 1 + LEAST(in_max_ids DIV 1000, 60), v_has_mutex = FALSE, v_waits = 0;
+                WHILE NOT v_has_mutex AND v_waits * v_seconds < 60 DO
+                    SET v_mutex = CONCAT('doloop ', CRC32(DATABASE()), ' ', CRC32('{{loop}}'), ' ', UNIX_TIMESTAMP() DIV v_seconds);
+                    SET v_has_mutex = COALESCE(GET_LOCK(v_mutex, v_seconds), FALSE), v_waits = v_waits + 1;
+                END WHILE;
+                SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
+            END IF;
+            -- Not before that was waited for: a lock on ids is to last its time.
+            IF v_claims IS NULL THEN
+                SET v_now = UNIX_TIMESTAMP();
+                SET v_lock_until = v_now + in_lock_for, v_stale_until = v_now - in_min_loop_time;
             END IF;
 
             -- 1. Bumped, or the lock ran out. Read from its end to see if there is anything, since MariaDB reads on past an
@@ -144,7 +146,7 @@ BEGIN
                                 OR `lock_until` = v_from_lock_until
                                     AND `last_updated` <=> v_from_last_updated AND `id` >= v_from_id)
                             ORDER BY `lock_until`, `last_updated`, `id`
-                            LIMIT v_left
+                            LIMIT v_wanted
                             FOR UPDATE SKIP LOCKED
                     ) AS due;
             END IF;
@@ -201,7 +203,7 @@ BEGIN
                     ) AS stale;
             END IF;
 
-            SET v_found = v_left - v_wanted;
+            SET v_found = in_max_ids - v_wanted;
             IF v_found = 0 THEN
                 LEAVE attempts;
             END IF;
@@ -212,7 +214,25 @@ BEGIN
                 SET v_error = CONCAT('max_ids: ', in_max_ids, ' ids are more than max_allowed_packet holds');
                 SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = v_error;
             END IF;
-            SET v_candidates = CONCAT_WS(',', v_due, v_never, v_stale);
+            SET v_ids = CONCAT_WS(',', v_due, v_never, v_stale);
+            IF v_claims IS NOT NULL THEN
+                -- What was claimed before, and somebody has unlocked since, is had already.
+                /*M! SET STATEMENT group_concat_max_len = 1073741824 FOR */
+                SELECT JSON_ARRAYAGG(v), COUNT(*) INTO v_ids, v_found
+                    FROM (
+                        SELECT MIN(v) AS v
+                            FROM JSON_TABLE(CONCAT('[', v_claims, ',', v_ids, ']'), '$[*][*]' COLUMNS (
+                                position FOR ORDINALITY,
+                                v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids
+                            GROUP BY CAST(v AS BINARY)
+                            HAVING MIN(position) > in_max_ids - v_left
+                            ORDER BY MIN(position) LIMIT v_left
+                    ) AS others;
+                IF v_found = 0 THEN
+                    LEAVE attempts;
+                END IF;
+            END IF;
+            SET v_candidates = v_ids;
             SET v_ids = CONCAT('[', v_candidates,
                 IF(v_mutex IS NULL, '', CONCAT(',[', JSON_EXTRACT(CONCAT('[', v_candidates, ']'), '$[0][0]'), ']')), ']');
 
@@ -249,7 +269,6 @@ BEGIN
                                 `{{loop}}`.`lock_until`, `{{loop}}`.`lock_until`));
             END;
             SET v_claimed = LAST_INSERT_ID();
-
             IF v_claimed < v_found THEN
                 /*M! SET STATEMENT group_concat_max_len = 1073741824 FOR */
                 SELECT JSON_ARRAYAGG(v) INTO v_candidates
@@ -258,21 +277,8 @@ BEGIN
                         v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids
                     WHERE position <= v_claimed;
             END IF;
-            IF v_claims IS NOT NULL AND v_claimed > 0 THEN
-                -- What was claimed before, somebody may have unlocked since, so that it was claimed once more.
-                /*M! SET STATEMENT group_concat_max_len = 1073741824 FOR */
-                SELECT JSON_ARRAYAGG(v) INTO v_candidates
-                    FROM (
-                        SELECT MIN(v) AS v
-                            FROM JSON_TABLE(CONCAT('[', v_claims, ',', v_candidates, ']'), '$[*][*]' COLUMNS (
-                                position FOR ORDINALITY,
-                                v TEXT CHARACTER SET utf8mb4 PATH '$')) AS json_ids
-                            GROUP BY CAST(v AS BINARY)
-                            ORDER BY MIN(position) LIMIT 18446744073709551615
-                    ) AS claims;
-            END IF;
             IF v_claimed > 0 THEN
-                SET v_claims = v_candidates;
+                SET v_claims = CONCAT_WS(',', v_claims, v_candidates);
             END IF;
             -- If all were had, and fewer than wanted, there are no more.
             SET v_left = IF(v_claimed = v_found AND v_wanted > 0, 0, v_left - v_claimed);

@@ -4,6 +4,7 @@ import type { Pool } from 'mysql2/promise';
 import { DoLoop } from '../src/index.js';
 import type { Procedure } from '../src/render.js';
 import { callProcedure, connect, contents, makeLoop, makePool, rows } from './harness.js';
+import { quickOrLong } from './long.js';
 
 /** Numbers that look random, and are the same in each run. */
 function randomFrom(seed: number): (below: number) => number {
@@ -221,3 +222,26 @@ for (const errno of [3101, 1180]) {
     );
   });
 }
+
+test('get gives as many as there are, however often others unlock and bump meanwhile what it has claimed', async () => {
+  const { table, loop } = await makeLoop(await connect());
+  await loop.add(Array.from({ length: 60 }, (_, i) => i + 1));
+  const end = performance.now() + quickOrLong(4_000, 60_000);
+  const meddle = async (number: number) => {
+    const random = randomFrom(number * 7919);
+    const its = new DoLoop(await connect(), table);
+    while (performance.now() < end) {
+      const ids = Array.from({ length: 1 + random(4) }, () => 1 + random(15));
+      await (random(2) === 0 ? its.unlock(ids) : its.bump(ids));
+    }
+  };
+  const meddling = Promise.all(Array.from({ length: 12 }, (_, i) => meddle(i + 1)));
+  const counts = new Set<number>();
+  while (performance.now() < end) {
+    const ids = [...(await loop.get(20, { minLoopTime: 0 }))];
+    counts.add(new Set(ids).size);
+    await loop.unlock(ids);
+  }
+  await meddling;
+  assert.deepEqual([...counts], [20]);
+});
