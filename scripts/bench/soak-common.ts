@@ -265,6 +265,8 @@ export class Soak {
   readonly fresh = { sure: new Set<number>(), possible: new Set<number>() };
   /** Connections to be killed, and whether one is in the middle of a call. */
   readonly targets = new Set<number>();
+  /** When each of them was killed the last time, by performance.now(). */
+  readonly killedAt = new Map<number, number>();
   ended = false;
   #lockFor = FIRST_LOCK_FOR;
   #turn: Promise<unknown> = Promise.resolve();

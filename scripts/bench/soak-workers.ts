@@ -126,13 +126,19 @@ export class Worker {
     } catch (error) {
       const errno = errnoOf(error);
       this.#soak.note('error', { worker: this.#name, procedure, errno, args: args.slice(1) });
-      if (errno === DEADLOCK && 'session' in this.by) tally.deadlocks.reached += 1;
-      if (wasKilled(error) && this.killable) tally.killed[procedure] = (tally.killed[procedure] ?? 0) + 1;
+      // Who is killed when a deadlock has ended his statement, for him no handler makes it again.
+      const isKilled = wasKilled(error) || (errno === DEADLOCK && this.#wasKilledSince(start));
+      if (errno === DEADLOCK && 'session' in this.by && !isKilled) tally.deadlocks.reached += 1;
+      if (isKilled && this.killable) tally.killed[procedure] = (tally.killed[procedure] ?? 0) + 1;
       else if (errno === DEADLOCK) tally.violation(`${procedure} deadlocks (1213)`, this.#name);
       else tally.violation(`${procedure} fails (${errno})`, `${this.#name}: ${(error as Error).message}`);
       if ('session' in this.by) await this.#lookAfter(this.by.session, `${procedure} (${errno})`);
       return undefined;
     }
+  }
+
+  #wasKilledSince(start: number): boolean {
+    return 'session' in this.by && (this.#soak.killedAt.get(this.by.session.threadId) ?? 0) >= start;
   }
 
   /** Nothing may be left of a call that failed; what is, is counted, and taken away for the next. */

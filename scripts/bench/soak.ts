@@ -142,6 +142,7 @@ async function kill(soak: Soak, killer: Connection): Promise<number> {
     const targets = [...soak.targets];
     const target = targets[random(targets.length)];
     if (target === undefined) continue;
+    soak.killedAt.set(target, performance.now());
     try {
       await killer.query(`KILL QUERY ${target}`);
       soak.note('kill', { thread: target });
