@@ -1,13 +1,15 @@
 /** A password may have any character, and is nowhere to be read: not in what is printed, in errors, in a log, by other processes. */
 import assert from 'node:assert/strict';
-import { statSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { create, DoLoop } from '../src/index.js';
 import { connect, database, makeAccount, makePool, rows, server } from './harness.js';
 import { quickOrLong } from './long.js';
-import { doloop, type Env, folder, type Ran, serverUrl } from './run-doloop.js';
+import { beginDoloop, doloop, type Env, ended, folder, type Ran, serverUrl } from './run-doloop.js';
 
 const root = await connect();
 /** What a URL, an option file, a shell or a terminal might make something else of. */
@@ -193,6 +195,105 @@ test('what the server logs of installing, granting and calling has no password i
   );
   assert.ok(logged.some(said => said.includes('`logged_loop_did`')));
   assertSilent('log', ...logged.filter(said => !said.startsWith('ALTER USER')));
+});
+
+/** The command lines of all processes of this machine. */
+function commandLines(): string[] {
+  if (!existsSync('/proc/self/cmdline')) return execFileSync('ps', ['-Ao', 'args'], { encoding: 'utf8' }).split('\n');
+  return readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name))
+    .flatMap(pid => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+      } catch {
+        return []; // it has ended
+      }
+    });
+}
+
+/** All that processes had for a command line, and sessions were doing, while this was done. */
+async function seenDuring(work: () => Promise<unknown>): Promise<{ lines: string[]; statements: string[] }> {
+  const lines = new Set<string>();
+  const statements = new Set<string>();
+  let over = false;
+  const looking = (async () => {
+    while (!over) {
+      for (const line of commandLines()) lines.add(line);
+      for (const { Info } of await rows(root, 'SHOW FULL PROCESSLIST')) statements.add(String(Info));
+      await sleep(5);
+    }
+  })();
+  try {
+    await work();
+  } finally {
+    over = true;
+    await looking;
+  }
+  return { lines: [...lines], statements: [...statements] };
+}
+
+test('neither processes nor the sessions of the server show the password to others; but a command with --url does', async () => {
+  const commands = [
+    ['create', 'seen_loop'],
+    ['fill', 'seen_loop', '--from', 'users.id'],
+    ['work', 'seen_loop', '--once', '--', 'sleep', '0.2'],
+    ['doctor', 'seen_loop'],
+  ];
+  await root.query('INSERT INTO users VALUES (1)');
+  const run = async (where: [args: string[], env: Env]) => {
+    const [args, env] = where;
+    for (const [command, ...rest] of commands) {
+      const { code, stderr } = await doloop([command!, ...args, ...rest], env);
+      assert.equal(code, 0, stderr);
+    }
+  };
+  const { lines, statements } = await seenDuring(async () => {
+    await run(WAYS.MYSQL_URL!(PASSWORD));
+    await run(WAYS['--defaults-file']!(PASSWORD));
+    await new DoLoop(makePool({ ...who, password: PASSWORD }), 'seen_loop').did(1);
+  });
+  assertSilent('command line', ...lines);
+  assertSilent('session', ...statements);
+  for (const [command] of commands)
+    assert.ok(
+      lines.some(line => line.includes(`doloop.js ${command}`)),
+      command,
+    );
+  assert.ok(lines.includes('sleep 0.2 '));
+  assert.ok(statements.some(statement => statement.includes('seen_loop')));
+  if (server.console) {
+    const servers = lines.filter(line => line.includes('--datadir='));
+    assert.ok(servers.length > 0);
+    assert.ok(!servers.some(line => line.includes(new URL(server.url).password)));
+  }
+  // As the guide says of it: so there are eyes to see.
+  const { lines: told } = await seenDuring(() => run(WAYS['--url']!(PASSWORD)));
+  assert.ok(told.some(line => TRACES.some(trace => line.includes(trace))));
+});
+
+test('metrics --listen serves no password, whether it gets in or not', async t => {
+  for (const [password, status] of [
+    [PASSWORD, 200],
+    [`${PASSWORD}x`, 503],
+  ] as const) {
+    const child = beginDoloop(['metrics', 'user_loop', '--listen', '0'], { MYSQL_URL: urlOf(password) });
+    t.after(() => child.kill('SIGKILL'));
+    const ran = ended(child);
+    const [url] = await new Promise<string[]>(resolve => {
+      let said = '';
+      child.stderr!.on('data', text => {
+        said += text;
+        const found = /http:\S+/.exec(said);
+        if (found) resolve(found);
+      });
+    });
+    const answer = await fetch(url!);
+    assert.equal(answer.status, status);
+    assertSilent(url!, await answer.text(), inspect([...answer.headers]));
+    child.kill('SIGTERM');
+    const { stdout, stderr } = await ran;
+    assertSilent('metrics', stdout, stderr);
+  }
 });
 
 test("the files of a private server, its password among them, are its user's alone", {
