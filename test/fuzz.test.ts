@@ -282,6 +282,7 @@ test(
       const rowsBefore = await refill(kind);
       const loop = new DoLoop<string>(caller, kind.table);
       const known = SOME.includes(text);
+      fc.pre(known || !SOME.includes(text.replace(/ +$/, ''))); // the collation takes spaces at the end for nothing
       try {
         assert.equal(await loop.add(text), known ? 0 : 1);
         const [{ id }] = (await rows(root, `SELECT id FROM ${kind.table} WHERE id = ?`, [text])) as [{ id: string }];

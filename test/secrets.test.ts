@@ -236,7 +236,7 @@ test('neither processes nor the sessions of the server show the password to othe
   const commands = [
     ['create', 'seen_loop'],
     ['fill', 'seen_loop', '--from', 'users.id'],
-    ['work', 'seen_loop', '--once', '--', 'sleep', '0.2'],
+    ['work', 'seen_loop', '--once', '--', 'sleep', '0.6'],
     ['doctor', 'seen_loop'],
   ];
   await root.query('INSERT INTO users VALUES (1)');
@@ -259,7 +259,7 @@ test('neither processes nor the sessions of the server show the password to othe
       lines.some(line => line.includes(`doloop.js ${command}`)),
       command,
     );
-  assert.ok(lines.includes('sleep 0.2 '));
+  assert.ok(lines.includes('sleep 0.6 '));
   assert.ok(statements.some(statement => statement.includes('seen_loop')));
   if (server.console) {
     const servers = lines.filter(line => line.includes('--datadir='));
