@@ -224,8 +224,9 @@ function checks(following: Following, server: ServerKind, replacing: boolean): s
   return [
     // The triggers will do this in the name of this account; without the right to, all writes to their table would fail.
     `DELETE FROM ${loop} WHERE FALSE`,
-    `INSERT INTO ${loop} (\`id\`, \`lock_until\`) SELECT t.\`id\`, t.\`lock_until\` FROM ${loop} AS t WHERE FALSE
-      ON DUPLICATE KEY UPDATE ${loop}.\`lock_until\` = t.\`lock_until\``,
+    `INSERT INTO ${loop} (\`id\`, \`lock_until\`)
+      SELECT \`id\`, \`until\` FROM (SELECT \`id\`, \`lock_until\` AS \`until\` FROM ${loop}) AS known WHERE FALSE
+      ON DUPLICATE KEY UPDATE \`lock_until\` = \`until\``,
     // MySQL lets an account drop a trigger that it may not make again.
     ...(replacing && server === 'MySQL' ? [createTrigger(following, 'delete')] : []),
   ];
