@@ -72,11 +72,14 @@ interface Outcome {
 }
 
 /** Where the session has its results as bytes, they are the bytes of that text. */
-const asText = (value: unknown) => (Buffer.isBuffer(value) ? value.toString() : value);
+const asText = (row: object) =>
+  Object.fromEntries(
+    Object.entries(row).map(([column, value]) => [column, Buffer.isBuffer(value) ? value.toString() : value]),
+  );
 
 async function outcome(session: Connection, [table, procedure, args]: (typeof CALLS)[number]): Promise<Outcome> {
   const told = await rows(session, `CALL ${table}_${procedure}(${args})`).then(
-    answer => ({ answer: JSON.stringify(answer.map(row => Object.values(row).map(asText))) }),
+    answer => ({ answer: JSON.stringify(answer.map(asText)) }),
     ({ errno, message }) => ({ error: `${errno}: ${message}` }),
   );
   return { ...told, after: await contents(root, table) };
