@@ -105,7 +105,6 @@ BEGIN
                     SET v_mutex = CONCAT('doloop ', CRC32(DATABASE()), ' ', CRC32('{{loop}}'), ' ', UNIX_TIMESTAMP() DIV v_seconds);
                     SET v_has_mutex = COALESCE(GET_LOCK(v_mutex, v_seconds), FALSE), v_waits = v_waits + 1;
                 END WHILE;
-                SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;
             END IF;
             -- Not before that was waited for: a lock on ids is to last its time.
             IF v_claims IS NULL THEN
