@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, connect as dial, type Socket } from 'node:net';
-import { after, type TestContext, test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, database, fill, makeAccount, makeDatabase, makeLoop, type RowValues, rows } from './harness.js';
-import { BIN, doloop, ended, environment, failed, NOWHERE, serverUrl } from './run-doloop.js';
+import { BIN, doloop, environment, failed, NOWHERE, serverUrl, startDoloop } from './run-doloop.js';
 
 const root = await connect();
 /** To come, whenever this is run. */
@@ -119,7 +119,7 @@ test('stats, watch and metrics need EXECUTE and nothing else; metrics finds the 
     ],
   );
   assert.match((await doloop(['stats', 'b_loop'], env)).stdout, /: 2 ids, 1 to 2\n/);
-  const { child, end, until } = start(['watch', 'b_loop', '--json'], env);
+  const { child, end, until } = startDoloop(['watch', 'b_loop', '--json'], env);
   await until('stdout', /"total":2,/);
   child.kill();
   assert.deepEqual(await end.then(({ signal, stderr: said }) => [signal, said]), ['SIGTERM', '']);
@@ -152,35 +152,13 @@ async function makeWay(t: TestContext): Promise<{ url: string; open: () => Promi
   return { url: url.href, open, close };
 }
 
-/** Starts the script, which ends with the tests at the latest, and lets what it says be waited for. */
-function start(args: string[], env = { MYSQL_URL: serverUrl({ database }) }) {
-  const child = spawn(process.execPath, [BIN, ...args], { env: environment(env) });
-  after(() => child.kill('SIGKILL'));
-  const end = ended(child);
-  const said = { stdout: '', stderr: '' };
-  for (const name of ['stdout', 'stderr'] as const) {
-    child[name].on('data', chunk => {
-      said[name] += chunk;
-    });
-  }
-  const until = async (name: 'stdout' | 'stderr', pattern: RegExp): Promise<RegExpExecArray> => {
-    for (const deadline = Date.now() + 60_000; ; await sleep(20)) {
-      const found = pattern.exec(said[name]);
-      if (found) return found;
-      const goesOn = child.exitCode === null && child.signalCode === null && Date.now() < deadline;
-      assert.ok(goesOn, `it has said no ${pattern}: ${JSON.stringify(said)}`);
-    }
-  };
-  return { child, end, until };
-}
-
 test('watch --json writes a line a look, with the rate since the one before', async () => {
   const { table } = await makeLoop(root);
   const at = await now();
   // Seven for each second, those to come, too, and one more without a time.
   const updated = Array.from({ length: 70 }, (_, second) => rowsFrom(second * 7, 7, at - 10 + second)).flat();
   await fill(root, table, [...updated, [1000]]);
-  const { child, end, until } = start(['watch', table, '--json', '--interval', '1']);
+  const { child, end, until } = startDoloop(['watch', table, '--json', '--interval', '1']);
   await until('stdout', /(.*\n){4}/);
   child.kill('SIGTERM');
   const { signal, stdout, stderr } = await end;
@@ -204,8 +182,8 @@ test('watch and metrics --listen bear a server that goes away and comes back, an
   const { table, loop } = await makeLoop(root);
   await loop.add([1, 2]);
   const way = await makeWay(t);
-  const watch = start(['watch', table, '--json', '--interval', '1'], { MYSQL_URL: way.url });
-  const metrics = start(['metrics', '--listen', '0'], { MYSQL_URL: way.url });
+  const watch = startDoloop(['watch', table, '--json', '--interval', '1'], { MYSQL_URL: way.url });
+  const metrics = startDoloop(['metrics', '--listen', '0'], { MYSQL_URL: way.url });
   const [, url] = await metrics.until('stderr', /^doloop: (http:\/\/127\.0\.0\.1:\d+\/metrics)\n$/);
   await watch.until('stdout', /"total":2,/);
   assert.equal((await fetch(url!)).status, 200);
@@ -236,7 +214,10 @@ test('watch and metrics --listen bear a server that goes away and comes back, an
 
 test('watch and metrics --listen end at once by a signal, though the server does not answer', SOON, async () => {
   const { table } = await makeLoop(root);
-  const runs = [start(['watch', table, '--json', '--interval', '1']), start(['metrics', table, '--listen', '0'])];
+  const runs = [
+    startDoloop(['watch', table, '--json', '--interval', '1']),
+    startDoloop(['metrics', table, '--listen', '0']),
+  ];
   await runs[0]!.until('stdout', /\n/);
   const [, url] = await runs[1]!.until('stderr', /(http.*)\n/);
   await root.query(`LOCK TABLES \`${table}\` WRITE`);
@@ -262,9 +243,9 @@ async function waiting(): Promise<number> {
 
 test('who reads the lines of watch may stop', SOON, async () => {
   const { table } = await makeLoop(root);
-  const { child, end, until } = start(['watch', table, '--json', '--interval', '1']);
+  const { child, end, until } = startDoloop(['watch', table, '--json', '--interval', '1']);
   await until('stdout', /\n/);
-  child.stdout.destroy();
+  child.stdout!.destroy();
   assert.deepEqual(await end.then(({ code, stderr }) => [code, stderr]), [0, '']);
 });
 
@@ -324,7 +305,7 @@ test('metrics writes the numbers of the loops it is given, as text for Prometheu
 
 test('metrics --listen answers GET /metrics, everybody at once with one look', async () => {
   const table = await census();
-  const { child, end, until } = start(['metrics', table, '--listen', '127.0.0.1:0']);
+  const { child, end, until } = startDoloop(['metrics', table, '--listen', '127.0.0.1:0']);
   const [, url] = await until('stderr', /(http.*)\n/);
   const answer = await fetch(`${url}?a=b`);
   assert.equal(answer.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8');
@@ -352,7 +333,7 @@ test('metrics --listen answers GET /metrics, everybody at once with one look', a
 });
 
 test('metrics --listen says what is wrong with a loop to who asks, and a port that is taken at once', async () => {
-  const { end, child, until } = start(['metrics', 'no_loop', '--listen', '0']);
+  const { end, child, until } = startDoloop(['metrics', 'no_loop', '--listen', '0']);
   const [, url, port] = await until('stderr', /(http.*:(\d+)\/metrics)\n/);
   const answer = await fetch(url!);
   const message = 'no_loop is no loop here; `npx doloop create no_loop` makes it';

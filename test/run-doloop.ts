@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { database, server } from './harness.js';
 
@@ -68,6 +69,28 @@ export function beginDoloop(args: string[], env?: Env, input?: string): ChildPro
 
 export function doloop(args: string[], env?: Env, input?: string): Promise<Ran> {
   return ended(beginDoloop(args, env, input));
+}
+
+/** Starts the script, which ends with the tests at the latest, and lets what it says be waited for. */
+export function startDoloop(args: string[], env?: Env) {
+  const child = beginDoloop(args, env);
+  after(() => child.kill('SIGKILL'));
+  const end = ended(child);
+  const said = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name]!.on('data', chunk => {
+      said[name] += chunk;
+    });
+  }
+  const until = async (name: 'stdout' | 'stderr', pattern: RegExp): Promise<RegExpExecArray> => {
+    for (const deadline = Date.now() + 60_000; ; await sleep(20)) {
+      const found = pattern.exec(said[name]);
+      if (found) return found;
+      const goesOn = child.exitCode === null && child.signalCode === null && Date.now() < deadline;
+      assert.ok(goesOn, `it has said no ${pattern}: ${JSON.stringify(said)}`);
+    }
+  };
+  return { child, end, until };
 }
 
 export const done = (stdout: string): Ran => ({ code: 0, signal: null, stdout, stderr: '' });

@@ -9,7 +9,7 @@ import { inspect } from 'node:util';
 import { create, DoLoop } from '../src/index.js';
 import { connect, database, makeAccount, makePool, rows, server } from './harness.js';
 import { quickOrLong } from './long.js';
-import { beginDoloop, doloop, type Env, ended, folder, type Ran, serverUrl } from './run-doloop.js';
+import { doloop, type Env, folder, type Ran, serverUrl, startDoloop } from './run-doloop.js';
 
 const root = await connect();
 /** What a URL, an option file, a shell or a terminal might make something else of. */
@@ -271,27 +271,20 @@ test('neither processes nor the sessions of the server show the password to othe
   assert.ok(told.some(line => TRACES.some(trace => line.includes(trace))));
 });
 
-test('metrics --listen serves no password, whether it gets in or not', async t => {
+test('metrics --listen serves no password, whether it gets in or not', async () => {
   for (const [password, status] of [
     [PASSWORD, 200],
     [`${PASSWORD}x`, 503],
   ] as const) {
-    const child = beginDoloop(['metrics', 'user_loop', '--listen', '0'], { MYSQL_URL: urlOf(password) });
-    t.after(() => child.kill('SIGKILL'));
-    const ran = ended(child);
-    const [url] = await new Promise<string[]>(resolve => {
-      let said = '';
-      child.stderr!.on('data', text => {
-        said += text;
-        const found = /http:\S+/.exec(said);
-        if (found) resolve(found);
-      });
+    const { child, end, until } = startDoloop(['metrics', 'user_loop', '--listen', '0'], {
+      MYSQL_URL: urlOf(password),
     });
-    const answer = await fetch(url!);
+    const [url] = await until('stderr', /http:.*\/metrics/);
+    const answer = await fetch(url);
     assert.equal(answer.status, status);
-    assertSilent(url!, await answer.text(), inspect([...answer.headers]));
+    assertSilent(url, await answer.text(), inspect([...answer.headers]));
     child.kill('SIGTERM');
-    const { stdout, stderr } = await ran;
+    const { stdout, stderr } = await end;
     assertSilent('metrics', stdout, stderr);
   }
 });
