@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection } from 'mysql2/promise';
+import { create } from '../src/index.js';
 import {
   connect,
   connectFrozen,
@@ -70,6 +71,23 @@ test('new rows join, rows that go leave, and a changed id does both; with the tr
   await app.rollback();
   assert.deepEqual(await contents(root, table), after);
 });
+
+for (const [table, source] of [
+  ['t', 'k'],
+  ['known', 'until'],
+  ['new', 'old'],
+] as const) {
+  test(`a loop may be named ${table}, and follow a table named ${source}`, async () => {
+    await root.query(`CREATE TABLE ${source} (${COLUMNS})`);
+    await create(root, table);
+    const ran = await doloop(['follow', table, '--source', `${source}.id`, '--bump-on', 'name', '--yes']);
+    assert.equal(ran.code, 0, ran.stderr);
+    await app.query(`INSERT INTO ${source} (id, name) VALUES (1, 'a'), (2, 'b')`);
+    await app.query(`UPDATE ${source} SET name = 'c' WHERE id = 1`);
+    await app.query(`UPDATE ${source} SET id = 3 WHERE id = 2`);
+    assert.deepEqual(await contents(root, table), [row(1, { until: 0 }), row(3)]);
+  });
+}
 
 test('without --bump-on a change bumps nothing', async () => {
   const { source, table } = await makeFollowed();
