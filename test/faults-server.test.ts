@@ -206,6 +206,8 @@ for (const [code, what, set, none] of LIMITS) {
       const before = errors();
       await untilItGoesOn(load);
       assert.equal(errors(), before, 'there is room for all');
+      // Who found none for long pauses for as long, and comes last.
+      await until('each has worked', () => load.idle.size === 0);
     }
     const summaries = await load.end();
     await load.assertKept(quickOrLong(0, 4) * LOAD);

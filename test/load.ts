@@ -131,6 +131,8 @@ export class Load {
   readonly #calling: Promise<void>[];
   /** Plain calls that were answered, and ids that `loop.work()` has marked. */
   readonly answered = { plain: 0, work: 0 };
+  /** Those `loop.work()` that have marked none yet. */
+  readonly idle = new Set<string>();
   /** How often which error came: of plain calls to their caller, and of `loop.work()` to its log. */
   readonly errors = { plain: new Map<string, number>(), work: new Map<string, number>() };
 
@@ -177,12 +179,14 @@ export class Load {
 
   #work(name: string): Promise<WorkSummary> {
     const begun = new Map<number, number>();
+    this.idle.add(name);
     const onEvent = (event: WorkEvent<number>) => {
       if (event.type === 'got') this.#take(name, event.ids, event.lease);
       if (event.type === 'lost') this.#claims.release(event.ids);
       if (event.type === 'retry') this.#count('work', event.error);
       if (event.type !== 'did') return;
       this.answered.work += event.ids.length;
+      this.idle.delete(name);
       for (const id of event.ids) this.#mark([id], begun.get(id)!);
     };
     const handler = async (id: number) => {
